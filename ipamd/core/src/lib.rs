@@ -1,1 +1,25 @@
+//! The pool of pod addresses of one node, as values.
+//!
+//! This crate decides: which address a pod gets ([`datastore`]), what to ask of EC2 next ([`plan`]),
+//! and what the kernel must look like ([`wiring`]). It acts on nothing.
+//!
+//! **Invariant**: no clock, thread, file, socket, environment variable or hash order. Time is an
+//! argument ([`Timestamp`]); the next wake-up is a result.
+#![no_std]
+#![forbid(unsafe_code)]
 
+extern crate alloc;
+
+pub mod block;
+pub mod eni;
+pub mod id;
+pub mod lease;
+pub mod plan;
+pub mod time;
+pub mod wiring;
+
+pub use block::{Block, BlockError, BlockKind, Family};
+pub use eni::{AttachmentView, BlockState, Eni, EniHandle, EniView, Intent, Phase, Unmanaged};
+pub use id::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId};
+pub use lease::{AttachmentKey, Lease, PodRef};
+pub use time::Timestamp;

@@ -1,0 +1,189 @@
+//! An ENI as the pool knows it, with the intent of the EC2 write that is under way on it.
+
+use crate::{Block, BlockKind, EniId, Family, Mac, SubnetId, Timestamp};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Our own name of an ENI: it exists before EC2 has given an id.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct EniHandle(pub u64);
+
+/// EC2's name of an attachment, `eni-attach-…`.
+pub type AttachmentId = String;
+
+/// Why an ENI of this instance is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmanaged {
+    /// Tag `node.k8s.amazonaws.com/no_manage=true`.
+    TaggedNoManage,
+    /// `MANAGE_UNTAGGED_ENI=false` and no tag of this node.
+    Untagged,
+    /// Interface type `efa-only`, `trunk`, `branch` or another that carries no pod addresses.
+    InterfaceType,
+    /// On a network card that is not managed.
+    OtherCard,
+}
+
+/// How far an ENI is. Each step forward is one EC2 write, whose intent is stored before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// CreateNetworkInterface is to be sent, or sent and not answered. Its client token makes
+    /// sending it again harmless.
+    Creating,
+    /// Exists, attached to nothing.
+    Created,
+    /// Attached; its link may not be there yet.
+    Attached,
+    /// Attached and wired on the host: its addresses can be leased.
+    Ready,
+    /// To be given back: no new leases; detached and deleted when it has none.
+    Leaving,
+    /// Detached, to be deleted.
+    Detached,
+}
+
+/// What is known of a block's standing with EC2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockState {
+    /// EC2 has told us of it.
+    Confirmed,
+    /// From the store of this boot, while EC2 has not answered yet: usable, with care.
+    Unconfirmed,
+    /// Being given back: no new leases.
+    Releasing,
+    /// EC2 no longer names it, but leases do: no new leases, reported.
+    Lost,
+}
+
+/// The EC2 write that is under way on an ENI, or may have been when the daemon died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Intent {
+    /// CreateNetworkInterface with this many blocks in the call.
+    Create {
+        /// Our client token: EC2 answers a repeated call with the same ENI.
+        token: String,
+        /// Kind of the blocks.
+        kind: BlockKind,
+        /// How many.
+        count: u32,
+    },
+    /// AttachNetworkInterface at the ENI's card and device index.
+    Attach,
+    /// ModifyNetworkInterfaceAttribute, DeleteOnTermination.
+    SetDeleteOnTermination,
+    /// AssignPrivateIpAddresses (or its IPv6 kin). Takes no client token: never sent twice.
+    Assign {
+        /// Family of the blocks.
+        family: Family,
+        /// Kind of the blocks.
+        kind: BlockKind,
+        /// How many.
+        count: u32,
+    },
+    /// UnassignPrivateIpAddresses.
+    Unassign {
+        /// These.
+        blocks: Vec<Block>,
+    },
+    /// DetachNetworkInterface.
+    Detach,
+    /// DeleteNetworkInterface.
+    Delete,
+}
+
+/// One ENI of this node: stored as it is, one record each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eni {
+    /// Our name of it.
+    pub handle: EniHandle,
+    /// EC2's name, once created.
+    pub id: Option<EniId>,
+    /// Its Ethernet address, once created.
+    pub mac: Option<Mac>,
+    /// Whether it is the node's own first interface, which never leaves.
+    pub primary: bool,
+    /// Place on its card.
+    pub device_index: u32,
+    /// Network card; 0 on all but a few instance types.
+    pub card: u32,
+    /// Where it is.
+    pub subnet: SubnetId,
+    /// Its primary IPv4 address with the subnet's prefix length. Never a pod's.
+    pub address: Option<IpNet>,
+    /// Once attached.
+    pub attachment: Option<AttachmentId>,
+    /// Whether EC2 deletes it with the instance.
+    pub delete_on_termination: bool,
+    /// How far it is.
+    pub phase: Phase,
+    /// Why it is left alone, if it is.
+    pub unmanaged: Option<Unmanaged>,
+    /// What it holds besides its primary address.
+    pub blocks: BTreeMap<Block, BlockState>,
+    /// The write under way.
+    pub intent: Option<Intent>,
+    /// Since when the outcome of a write is unknown: no further Assign here until a Describe begun
+    /// later than EC2's consistency window has settled it.
+    pub in_doubt_since: Option<Timestamp>,
+    /// The last write that was answered: a Describe begun less than the consistency window later
+    /// does not outrank it.
+    pub written_at: Timestamp,
+    /// When it came.
+    pub since: Timestamp,
+}
+
+impl Eni {
+    /// Whether new leases may come from it.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.phase == Phase::Ready && self.unmanaged.is_none()
+    }
+
+    /// Whether it takes up one of the instance's ENI slots now or soon.
+    #[must_use]
+    pub const fn takes_slot(&self) -> bool {
+        !matches!(self.phase, Phase::Detached)
+    }
+}
+
+/// An ENI as EC2 or IMDS describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EniView {
+    /// EC2's name.
+    pub id: EniId,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// `None` if attached to nothing.
+    pub attachment: Option<AttachmentView>,
+    /// Where it is.
+    pub subnet: SubnetId,
+    /// Its primary IPv4 address with the subnet's prefix length, if known.
+    pub address: Option<IpNet>,
+    /// Every secondary address and prefix, both families.
+    pub blocks: Vec<Block>,
+    /// Why it is to be left alone, if so.
+    pub unmanaged: Option<Unmanaged>,
+}
+
+/// An attachment as EC2 or IMDS describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentView {
+    /// Unknown to IMDS.
+    pub id: Option<AttachmentId>,
+    /// Place on its card.
+    pub device_index: u32,
+    /// Network card.
+    pub card: u32,
+    /// Unknown to IMDS.
+    pub delete_on_termination: Option<bool>,
+}

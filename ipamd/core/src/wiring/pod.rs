@@ -1,0 +1,130 @@
+//! One pod's wiring.
+
+use super::{
+    Neighbour, POD_GATEWAY_V4, POD_GATEWAY_V6, Route, Rule, Scope, TABLE_MAIN, WIRING_VERSION,
+};
+use crate::{Family, Lease, Mac};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A setting under `/proc/sys`, e.g. key `net/ipv6/conf/eniabc/accept_ra`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Path below `/proc/sys`.
+    pub key: String,
+    /// Text to write.
+    pub value: String,
+    /// Whether the pod can't work without it; otherwise a refusal (read-only `/proc/sys`, no IPv6
+    /// in the kernel) is passed over.
+    pub required: bool,
+}
+
+/// Everything that one pod needs in the kernel. All of it is decided; carrying it out needs no choice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodWiring {
+    /// See [`WIRING_VERSION`].
+    pub version: u32,
+    /// The veth's end in the host's namespace, created there (no rename, no move).
+    pub host_if: String,
+    /// Its Ethernet address.
+    pub host_mac: Mac,
+    /// The pod's end: `CNI_IFNAME`.
+    pub pod_if: String,
+    /// Its Ethernet address.
+    pub pod_mac: Mac,
+    /// MTU of both ends.
+    pub mtu: u32,
+    /// Set in the host's namespace before the host end is up.
+    pub host_sysctls: Vec<Sysctl>,
+    /// Set in the pod's namespace before the pod's end gets addresses.
+    pub pod_sysctls: Vec<Sysctl>,
+    /// On the pod's end, /32 or /128 each, without duplicate address detection.
+    pub pod_addresses: Vec<IpNet>,
+    /// In the pod, in this order (a gateway's own route comes before the routes through it).
+    pub pod_routes: Vec<Route>,
+    /// In the pod: the gateway is the host end.
+    pub pod_neighbours: Vec<Neighbour>,
+    /// In the host's namespace.
+    pub host_routes: Vec<Route>,
+    /// In the host's namespace: none today, since no rule is per pod; a shim must carry out any.
+    pub host_rules: Vec<Rule>,
+    /// For the CNI result: the gateway of each address, in the order of `pod_addresses`.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// What the wiring of a pod depends on besides its lease.
+#[derive(Clone, Copy, Debug)]
+pub struct PodInput {
+    /// `POD_MTU`
+    pub mtu: u32,
+}
+
+/// The wiring of a lease.
+#[must_use]
+pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
+    let pod_if = lease.key.if_name.clone();
+    let mut wiring = PodWiring {
+        version: WIRING_VERSION,
+        host_if: lease.host_if.clone(),
+        host_mac: lease.host_mac,
+        pod_if: pod_if.clone(),
+        pod_mac: lease.pod_mac,
+        mtu: input.mtu,
+        host_sysctls: host_sysctls(&lease.host_if),
+        pod_sysctls: Vec::new(),
+        pod_addresses: Vec::new(),
+        pod_routes: Vec::new(),
+        pod_neighbours: Vec::new(),
+        host_routes: Vec::new(),
+        host_rules: Vec::new(),
+        gateways: Vec::new(),
+    };
+    for &ip in &lease.addresses {
+        let (gateway, default): (IpAddr, IpNet) = match Family::of(ip) {
+            Family::V4 => (POD_GATEWAY_V4.into(), IpNet::V4(ipnet::Ipv4Net::default())),
+            Family::V6 => (POD_GATEWAY_V6.into(), IpNet::V6(ipnet::Ipv6Net::default())),
+        };
+        if ip.is_ipv6() {
+            wiring.pod_sysctls.push(Sysctl {
+                key: format!("net/ipv6/conf/{pod_if}/disable_ipv6"),
+                value: "0".to_string(),
+                required: true,
+            });
+        }
+        wiring.pod_addresses.push(ip.into());
+        wiring.gateways.push(gateway);
+        wiring.pod_routes.push(on_link(gateway.into(), &pod_if));
+        wiring.pod_routes.push(Route {
+            dst: default,
+            via: Some(gateway),
+            dev: pod_if.clone(),
+            scope: Scope::Global,
+            table: TABLE_MAIN,
+        });
+        wiring.pod_neighbours.push(Neighbour {
+            dev: pod_if.clone(),
+            ip: gateway,
+            mac: lease.host_mac,
+        });
+        wiring.host_routes.push(on_link(ip.into(), &lease.host_if));
+    }
+    wiring
+}
+
+fn on_link(dst: IpNet, dev: &str) -> Route {
+    Route { dst, via: None, dev: dev.into(), scope: Scope::Link, table: TABLE_MAIN }
+}
+
+/// A pod must not be able to give the host a route by a router advertisement. (Amazon's CNI also
+/// writes `accept_redirects` and `forwarding`, to what the kernel has anyway.)
+fn host_sysctls(host_if: &str) -> Vec<Sysctl> {
+    Vec::from([Sysctl {
+        key: format!("net/ipv6/conf/{host_if}/accept_ra"),
+        value: "0".to_string(),
+        required: false,
+    }])
+}

@@ -1,0 +1,311 @@
+//! What the engine needs of the world: small traits in the engine's own words.
+
+use ipam_core::eni::AttachmentId;
+use ipam_core::wiring::HostWiring;
+use ipam_core::{
+    AttachmentKey, Block, BlockKind, Eni, EniHandle, EniId, EniView, Family, InstanceId, Lease, Mac,
+    SecurityGroupId, SubnetId, Timestamp,
+};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+
+/// A boxed future, so that ports can be trait objects.
+pub type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Time. The daemon's never runs backwards within a boot; a simulation's is virtual.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// EC2. One method is one API call; nothing here retries (the engine is the only retrier) and
+/// every call ends within the adapter's own time limit.
+pub trait Cloud: Send + Sync {
+    /// DescribeNetworkInterfaces: every ENI attached to this instance.
+    fn describe(&self) -> Fut<'_, Result<Vec<EniView>, CloudError>>;
+    /// CreateNetworkInterface. The same token gives the same ENI.
+    fn create(&self, request: CreateEni) -> Fut<'_, Result<EniView, CloudError>>;
+    /// AttachNetworkInterface to this instance.
+    fn attach(
+        &self,
+        eni: EniId,
+        device_index: u32,
+        card: u32,
+    ) -> Fut<'_, Result<AttachmentId, CloudError>>;
+    /// ModifyNetworkInterfaceAttribute: delete with the instance.
+    fn set_delete_on_termination(
+        &self,
+        eni: EniId,
+        attachment: AttachmentId,
+    ) -> Fut<'_, Result<(), CloudError>>;
+    /// AssignPrivateIpAddresses or AssignIpv6Addresses; answers what was assigned by this call.
+    fn assign(
+        &self,
+        eni: EniId,
+        family: Family,
+        kind: BlockKind,
+        count: u32,
+    ) -> Fut<'_, Result<Vec<Block>, CloudError>>;
+    /// UnassignPrivateIpAddresses or UnassignIpv6Addresses.
+    fn unassign(&self, eni: EniId, blocks: Vec<Block>) -> Fut<'_, Result<(), CloudError>>;
+    /// DetachNetworkInterface.
+    fn detach(&self, attachment: AttachmentId) -> Fut<'_, Result<(), CloudError>>;
+    /// DeleteNetworkInterface.
+    fn delete(&self, eni: EniId) -> Fut<'_, Result<(), CloudError>>;
+}
+
+/// CreateNetworkInterface, decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateEni {
+    /// Client token.
+    pub token: String,
+    /// Where.
+    pub subnet: SubnetId,
+    /// Those of the primary ENI, or of the ENIConfig.
+    pub security_groups: Vec<SecurityGroupId>,
+    /// Kind of the blocks to come with it.
+    pub kind: BlockKind,
+    /// Family of the blocks.
+    pub family: Family,
+    /// How many.
+    pub count: u32,
+}
+
+/// What an EC2 error means to us, by action, code and (where EC2 leaves no other way) message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// No free address in the subnet.
+    SubnetFull,
+    /// Free addresses, but no free aligned prefix.
+    NoFreePrefix,
+    /// The ENI holds as many addresses as it can.
+    EniFull,
+    /// The instance has as many ENIs as it can.
+    InstanceFull,
+    /// The account has as many ENIs as it may.
+    AccountFull,
+    /// The device index is taken.
+    IndexTaken,
+    /// Prefixes can't be had on this instance type.
+    PrefixUnsupported,
+    /// Slow down.
+    Throttled,
+    /// The policy does not allow it.
+    Unauthorized,
+    /// The thing is not there.
+    NotFound,
+    /// The thing is in a state in which this can't be done (yet).
+    WrongState,
+    /// Not answered in time, or the connection broke: it may have been done.
+    UnknownOutcome,
+    /// Not reached at all: nothing was done.
+    Unreachable,
+    /// Anything else that EC2 refuses.
+    Other,
+}
+
+impl ErrorClass {
+    /// The label in logs, metrics and answers.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SubnetFull => "subnet_full",
+            Self::NoFreePrefix => "no_free_prefix",
+            Self::EniFull => "eni_full",
+            Self::InstanceFull => "instance_full",
+            Self::AccountFull => "account_full",
+            Self::IndexTaken => "index_taken",
+            Self::PrefixUnsupported => "prefix_unsupported",
+            Self::Throttled => "throttled",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::WrongState => "wrong_state",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Unreachable => "ec2_unreachable",
+            Self::Other => "ec2_error",
+        }
+    }
+}
+
+/// A refused or failed EC2 call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("EC2 {action}: {code}: {message}")]
+pub struct CloudError {
+    /// The API action.
+    pub action: &'static str,
+    /// What it means.
+    pub class: ErrorClass,
+    /// EC2's code, or ours where EC2 gave none.
+    pub code: String,
+    /// EC2's message.
+    pub message: String,
+}
+
+/// IMDS.
+pub trait Metadata: Send + Sync {
+    /// Everything of IMDS that the engine needs, read side by side.
+    fn read(&self) -> Fut<'_, Result<NodeFacts, MetadataError>>;
+}
+
+/// IMDS did not answer, or not in a way that can be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("IMDS {path}: {message}")]
+pub struct MetadataError {
+    /// What was asked.
+    pub path: String,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// What IMDS says. It lags, and may lose an ENI after a reboot: it adds knowledge and takes
+/// nothing away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// `instance-id`
+    pub instance_id: InstanceId,
+    /// `instance-type`
+    pub instance_type: String,
+    /// `placement/region`
+    pub region: String,
+    /// `placement/availability-zone`
+    pub zone: String,
+    /// `mac`: the primary ENI's.
+    pub primary_mac: Mac,
+    /// `local-ipv4`
+    pub node_ip: Ipv4Addr,
+    /// `vpc-ipv4-cidr-blocks` and `vpc-ipv6-cidr-blocks` of the primary ENI.
+    pub vpc_cidrs: Vec<IpNet>,
+    /// `security-group-ids` of the primary ENI.
+    pub security_groups: Vec<SecurityGroupId>,
+    /// Every ENI that IMDS lists.
+    pub enis: Vec<EniView>,
+}
+
+/// The node's kernel.
+pub trait HostNet: Send + Sync {
+    /// What is there now.
+    fn survey(&self) -> Fut<'_, Result<Survey, HostNetError>>;
+    /// Makes it so: what is there stays, what is missing comes, what is ours and not named goes.
+    fn apply(&self, wiring: HostWiring) -> Fut<'_, Result<Applied, HostNetError>>;
+    /// Removes what a finished pod left behind: its host route and its veth.
+    fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>>;
+}
+
+/// The kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {cause}")]
+pub struct HostNetError {
+    /// What was tried.
+    pub what: String,
+    /// What the kernel (or nft) said.
+    pub cause: String,
+}
+
+/// A look at the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Ethernet address of every link that may be an ENI.
+    pub links: Vec<Mac>,
+    /// Every host route (/32, /128) of the main table through a pod's veth: address -> link name.
+    /// Any route metric counts (Calico's Felix replaces metric 0 by 1024).
+    pub pod_routes: BTreeMap<IpAddr, String>,
+}
+
+/// What [`HostNet::apply`] came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// ENIs whose link is not there (yet): a [`KernelEvent::LinkUp`] tells when it comes.
+    pub missing: Vec<Mac>,
+}
+
+/// See [`HostNet::sweep`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The pod's address.
+    pub address: IpAddr,
+    /// The host's end of its veth.
+    pub host_if: String,
+}
+
+/// What the kernel tells by itself (netlink monitor).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelEvent {
+    /// A link with this Ethernet address is there.
+    LinkAppeared(Mac),
+    /// It went.
+    LinkGone(Mac),
+    /// A host route through a pod's veth came.
+    PodRouteAdded(IpAddr, String),
+    /// It went.
+    PodRouteGone(IpAddr),
+    /// Events were lost (socket buffer overrun): look again.
+    Overrun,
+}
+
+/// The node's own disk.
+pub trait Store: Send {
+    /// Makes a batch durable: all of it or nothing, in order. Blocks for one flush.
+    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError>;
+}
+
+/// The disk refused.
+#[derive(Debug, thiserror::Error)]
+#[error("store: {what}")]
+pub struct StoreError {
+    /// What was tried.
+    pub what: String,
+    /// Why not.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// One change of the stored state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// New or changed.
+    Lease(Lease),
+    /// Ended.
+    NoLease(AttachmentKey),
+    /// When the address was released and through which host link it went.
+    Cooldown(IpAddr, Released),
+    /// The cooldown is over.
+    NoCooldown(IpAddr),
+    /// New or changed.
+    Eni(Eni),
+    /// Gone.
+    NoEni(EniHandle),
+    /// IMDS's last word: spares a restart the wait for IMDS.
+    Facts(NodeFacts),
+}
+
+/// The end of a lease, as far as it must be remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// When.
+    pub at: Timestamp,
+    /// The host's end of its veth.
+    pub host_if: String,
+}
+
+/// What a store holds at start, already cut down to what this boot and this instance may use:
+/// another boot drops leases (and `same_boot` is false), another instance drops all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Leases, blocks and facts were written in this boot.
+    pub same_boot: bool,
+    /// Live leases.
+    pub leases: Vec<Lease>,
+    /// Released addresses.
+    pub cooldowns: BTreeMap<IpAddr, Released>,
+    /// ENIs with their blocks and intents.
+    pub enis: Vec<Eni>,
+    /// IMDS's last word in this boot.
+    pub facts: Option<NodeFacts>,
+    /// What could not be read and was put aside, for a person.
+    pub damage: Vec<String>,
+}

@@ -1,0 +1,33 @@
+//! What the engine is told once, at start.
+
+use ipam_core::{SecurityGroupId, SubnetId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The engine's settings. The daemon makes them from its environment.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Warm targets, limits and address modes.
+    pub policy: ipam_core::plan::Policy,
+    /// Prefix of host links' names.
+    pub veth_prefix: String,
+    /// MTU of ENIs, bytes.
+    pub eni_mtu: u32,
+    /// MTU of pods' links, bytes.
+    pub pod_mtu: u32,
+    /// Whether pods' traffic out of the VPC leaves with the node's address.
+    pub snat: bool,
+    /// Destinations that keep the pod's address besides the VPC.
+    pub snat_exclude: Vec<ipnet::IpNet>,
+    /// How long an ADD waits for an address if its caller does not say. Default 30 s: the kubelet
+    /// retries a failed ADD only after 11-15 s.
+    pub add_timeout: Duration,
+    /// Subnet of new ENIs; `None`: the primary ENI's.
+    pub subnet: Option<SubnetId>,
+    /// Security groups of new ENIs; `None`: the primary ENI's.
+    pub security_groups: Option<Vec<SecurityGroupId>>,
+    /// Tags of new ENIs.
+    pub eni_tags: BTreeMap<String, String>,
+    /// Whether EC2 may be written to.
+    pub provisioning: bool,
+}
