@@ -1,0 +1,405 @@
+//! What a VPC is to be: the value that a TOML file, a test or a simulation hands to [`crate::Vpc`].
+//! Parsing rejects unknown fields by name; [`VpcSpec::check`] lists what contradicts itself.
+
+use crate::fault::Fault;
+use crate::iam::Policy;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A whole VPC with its nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VpcSpec {
+    /// Id of the VPC; made from the seed when absent.
+    pub vpc_id: Option<String>,
+    /// IPv4 blocks, the first one being the VPC's primary block (/16 to /28, *documented*).
+    pub cidrs: Vec<Ipv4Net>,
+    /// IPv6 block, usually a /56.
+    pub ipv6_cidr: Option<Ipv6Net>,
+    /// Twelve digits.
+    pub account_id: String,
+    /// For example `eu-west-1`.
+    pub region: String,
+    /// Same seed and same calls: same ids, addresses and latencies.
+    pub seed: u64,
+    /// At least one.
+    pub subnets: Vec<SubnetSpec>,
+    /// When empty, one group named `default` is made.
+    pub security_groups: Vec<GroupSpec>,
+    /// Instances that run from the start.
+    pub nodes: Vec<NodeSpec>,
+    /// How long things take.
+    pub latencies: Latencies,
+    /// Where EC2 says no.
+    pub limits: Limits,
+    /// When present, calls of nodes are checked against it; the operator may do all.
+    pub iam: Option<Policy>,
+    /// Rules that are active from the start.
+    pub faults: Vec<Fault>,
+    /// How EC2 picks addresses.
+    pub placement: Placement,
+    /// Answer unsigned requests with `MissingAuthenticationToken`, as EC2 does. Off by default.
+    pub require_signature: bool,
+    /// An ENI that a node made and that is attached without DeleteOnTermination, or not attached,
+    /// for longer than this counts as leaked in [`crate::Vpc::books`].
+    pub leak_after_ms: u64,
+}
+
+impl Default for VpcSpec {
+    fn default() -> Self {
+        Self {
+            vpc_id: None,
+            cidrs: vec![net4([10, 0, 0, 0], 16)],
+            ipv6_cidr: None,
+            account_id: "123456789012".into(),
+            region: "eu-west-1".into(),
+            seed: 1,
+            subnets: Vec::new(),
+            security_groups: Vec::new(),
+            nodes: Vec::new(),
+            latencies: Latencies::default(),
+            limits: Limits::default(),
+            iam: None,
+            faults: Vec::new(),
+            placement: Placement::Random,
+            require_signature: false,
+            leak_after_ms: 600_000,
+        }
+    }
+}
+
+fn net4(base: [u8; 4], len: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::from(base), len)
+}
+
+/// One subnet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetSpec {
+    /// Made from the seed when absent.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// /16 to /28 inside a VPC block.
+    pub cidr: Ipv4Net,
+    /// A /64 inside the VPC's IPv6 block.
+    #[serde(default)]
+    pub ipv6_cidr: Option<Ipv6Net>,
+    /// `eu-west-1a`; the region's zone `a` when absent.
+    #[serde(default)]
+    pub az: Option<String>,
+    /// Ranges that automatic assignment leaves alone.
+    #[serde(default)]
+    pub reservations: Vec<ReservationSpec>,
+    /// Instances launched here get a public address.
+    #[serde(default)]
+    pub map_public_ip: bool,
+    /// Tag key to value.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl SubnetSpec {
+    /// A subnet with this block and nothing else said.
+    pub fn new(cidr: Ipv4Net) -> Self {
+        Self {
+            id: None,
+            cidr,
+            ipv6_cidr: None,
+            az: None,
+            reservations: Vec::new(),
+            map_public_ip: false,
+            tags: BTreeMap::new(),
+        }
+    }
+}
+
+/// A subnet CIDR reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservationSpec {
+    /// Inside the subnet, IPv4 or IPv6.
+    pub cidr: IpNet,
+    /// What it is for.
+    #[serde(rename = "type")]
+    pub kind: ReservationKind,
+}
+
+/// What a reservation is for (*documented*: VPC guide, "Subnet CIDR reservations").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReservationKind {
+    /// Never assigned automatically; only addresses asked for by name.
+    Explicit,
+    /// Automatic assignment takes prefixes from here, and no single addresses.
+    Prefix,
+}
+
+/// A security group: only its names matter here, it filters nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSpec {
+    /// `sg-…`; made from the seed when absent.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Unique in the VPC.
+    pub name: String,
+    /// Free text.
+    #[serde(default)]
+    pub description: String,
+    /// Tag key to value.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSpec {
+    /// Unique; names the node in audit log, faults and wires.
+    pub name: String,
+    /// `i-…`; made from the seed when absent.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// For example `m5.large`; must be known or have an override in [`Limits::types`].
+    #[serde(default = "default_type")]
+    pub instance_type: String,
+    /// Id or CIDR of the primary ENI's subnet; the first subnet when absent.
+    #[serde(default)]
+    pub subnet: Option<String>,
+    /// Name of the network namespace; the node's name when absent. The model only carries it.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Primary address of the primary ENI; EC2's choice when absent.
+    #[serde(default)]
+    pub primary_ip: Option<Ipv4Addr>,
+    /// /28 prefixes on the primary ENI from launch.
+    #[serde(default)]
+    pub launch_prefixes: u32,
+    /// Secondary IPv4 addresses on the primary ENI from launch.
+    #[serde(default)]
+    pub launch_addresses: u32,
+    /// IPv6 addresses on the primary ENI from launch.
+    #[serde(default)]
+    pub launch_ipv6_addresses: u32,
+    /// /80 prefixes on the primary ENI from launch.
+    #[serde(default)]
+    pub launch_ipv6_prefixes: u32,
+    /// Kernel name of the primary ENI's link; later ENIs count up from its trailing number.
+    #[serde(default = "default_link")]
+    pub link_name: String,
+    /// IMDS answers reach this many hops (1 to 64).
+    #[serde(default = "default_hop_limit")]
+    pub hop_limit: u8,
+    /// `required` (IMDSv2 only) or `optional`.
+    #[serde(default)]
+    pub http_tokens: HttpTokens,
+    /// Public address mapped to the primary address.
+    #[serde(default)]
+    pub public_ip: Option<Ipv4Addr>,
+    /// Ids or names of security groups of the primary ENI; the first group when empty.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
+    /// Tags of the instance.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Serve the instance's tags under `meta-data/tags/instance` (off in EC2 by default).
+    #[serde(default)]
+    pub tags_in_imds: bool,
+}
+
+impl NodeSpec {
+    /// A node with this name and type and nothing else said.
+    pub fn new(name: &str, instance_type: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            instance_id: None,
+            instance_type: instance_type.to_owned(),
+            subnet: None,
+            namespace: None,
+            primary_ip: None,
+            launch_prefixes: 0,
+            launch_addresses: 0,
+            launch_ipv6_addresses: 0,
+            launch_ipv6_prefixes: 0,
+            link_name: default_link(),
+            hop_limit: default_hop_limit(),
+            http_tokens: HttpTokens::default(),
+            public_ip: None,
+            security_groups: Vec::new(),
+            tags: BTreeMap::new(),
+            tags_in_imds: false,
+        }
+    }
+}
+
+fn default_type() -> String {
+    "m5.large".into()
+}
+
+fn default_link() -> String {
+    "ens5".into()
+}
+
+fn default_hop_limit() -> u8 {
+    2
+}
+
+/// Whether IMDS insists on session tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpTokens {
+    /// IMDSv2 only: a request without a token is answered 401.
+    #[default]
+    Required,
+    /// IMDSv1 works too.
+    Optional,
+}
+
+/// How EC2 picks an address that nobody named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// Scattered over the subnet, as EC2 does (*recorded*): fragments small subnets.
+    #[default]
+    Random,
+    /// Lowest free first: for tests that want to name addresses.
+    Lowest,
+}
+
+/// Milliseconds that things take.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Latencies {
+    /// One EC2 call, request to answer. Half before the work is done and half after.
+    pub ec2_ms: Latency,
+    /// Calls that differ: action name to latency.
+    pub actions: BTreeMap<String, Latency>,
+    /// One IMDS request.
+    pub imds_ms: Latency,
+    /// From Attach to the ENI's MAC being listed by IMDS.
+    pub eni_in_imds_ms: Latency,
+    /// From Attach to the link in the instance, and to status `attached` (*assumed*: hot-plug).
+    pub eni_link_ms: Latency,
+    /// From Detach to status `available` (*assumed*).
+    pub eni_detach_ms: Latency,
+    /// From a change of an ENI's addresses to IMDS showing it.
+    pub address_in_imds_ms: Latency,
+    /// Age of what Describe calls show, also after one's own write.
+    pub describe_lag_ms: Latency,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self {
+            ec2_ms: Latency::fixed(300.0),
+            actions: BTreeMap::new(),
+            imds_ms: Latency::fixed(2.0),
+            eni_in_imds_ms: Latency::fixed(3000.0),
+            eni_link_ms: Latency::fixed(1000.0),
+            eni_detach_ms: Latency::fixed(1000.0),
+            address_in_imds_ms: Latency::fixed(0.0),
+            describe_lag_ms: Latency::fixed(0.0),
+        }
+    }
+}
+
+impl Latencies {
+    /// Nothing takes any time.
+    pub fn zero() -> Self {
+        let z = || Latency::fixed(0.0);
+        Self {
+            ec2_ms: z(),
+            actions: BTreeMap::new(),
+            imds_ms: z(),
+            eni_in_imds_ms: z(),
+            eni_link_ms: z(),
+            eni_detach_ms: z(),
+            address_in_imds_ms: z(),
+            describe_lag_ms: z(),
+        }
+    }
+}
+
+/// A latency in milliseconds: a plain number, or a median with a tail.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Latency {
+    /// Always the same.
+    Fixed(f64),
+    /// Log-normal between the two, cut at `max`.
+    Spread(Spread),
+}
+
+/// A log-normal latency by two of its quantiles, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// Half of the samples are below.
+    pub p50: f64,
+    /// 99 of 100 samples are below; not under `p50`.
+    pub p99: f64,
+    /// No sample is above; four times `p99` when absent.
+    #[serde(default)]
+    pub max: Option<f64>,
+}
+
+impl Latency {
+    /// Always `ms` milliseconds.
+    pub const fn fixed(ms: f64) -> Self {
+        Self::Fixed(ms)
+    }
+}
+
+/// Where EC2 says no.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Network interfaces per Region (*documented* quota: 5,000).
+    pub network_interfaces: u32,
+    /// Instance types that are unknown to the data file, or differ here.
+    pub types: BTreeMap<String, TypeOverride>,
+    /// Request token buckets on or off.
+    pub throttling: bool,
+    /// Bucket class (`describe`, `describe-unfiltered`, `mutate`, `resource`) or action name to
+    /// its bucket; an action's own bucket replaces its class's.
+    pub buckets: BTreeMap<String, BucketSpec>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            network_interfaces: 5000,
+            types: BTreeMap::new(),
+            throttling: true,
+            buckets: BTreeMap::new(),
+        }
+    }
+}
+
+/// A token bucket per account and Region.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketSpec {
+    /// Tokens when full.
+    pub capacity: f64,
+    /// Tokens a second.
+    pub refill: f64,
+}
+
+/// Facts of an instance type that replace the data file's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypeOverride {
+    /// Interfaces of each network card, card 0 first.
+    pub card_enis: Option<Vec<u32>>,
+    /// IPv4 slots of an interface, its primary address included.
+    pub ipv4_per_eni: Option<u32>,
+    /// IPv6 slots of an interface.
+    pub ipv6_per_eni: Option<u32>,
+    /// `nitro` or `xen`.
+    pub hypervisor: Option<String>,
+    /// No hypervisor at all.
+    pub bare_metal: Option<bool>,
+}
