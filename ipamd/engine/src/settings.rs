@@ -1,7 +1,6 @@
 //! What the engine is told once, at start.
 
 use ipam_core::{SecurityGroupId, SubnetId};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The engine's settings. The daemon makes them from its environment.
@@ -26,8 +25,6 @@ pub struct Settings {
     pub subnet: Option<SubnetId>,
     /// Security groups of new ENIs; `None`: the primary ENI's.
     pub security_groups: Option<Vec<SecurityGroupId>>,
-    /// Tags of new ENIs.
-    pub eni_tags: BTreeMap<String, String>,
     /// Whether EC2 may be written to.
     pub provisioning: bool,
 }
