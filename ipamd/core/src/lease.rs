@@ -54,3 +54,12 @@ pub struct Lease {
     /// When it was made.
     pub since: Timestamp,
 }
+
+/// The end of a lease, as far as it must be remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// When.
+    pub at: Timestamp,
+    /// The host's end of its veth.
+    pub host_if: String,
+}

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod block;
+pub mod cloud;
 pub mod eni;
 pub mod id;
 pub mod lease;
@@ -21,5 +22,5 @@ pub mod wiring;
 pub use block::{Block, BlockError, BlockKind, Family};
 pub use eni::{AttachmentView, BlockState, Eni, EniHandle, EniView, Intent, Phase, Unmanaged};
 pub use id::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId};
-pub use lease::{AttachmentKey, Lease, PodRef};
+pub use lease::{AttachmentKey, Lease, PodRef, Released};
 pub use time::Timestamp;

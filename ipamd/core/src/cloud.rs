@@ -1,0 +1,75 @@
+//! What EC2's answers mean to the pool.
+
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// What an EC2 error means to us, by action, code and (where EC2 leaves no other way) message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// No free address in the subnet.
+    SubnetFull,
+    /// Free addresses, but no free aligned prefix.
+    NoFreePrefix,
+    /// The ENI holds as many addresses as it can.
+    EniFull,
+    /// The instance has as many ENIs as it can.
+    InstanceFull,
+    /// The account has as many ENIs as it may.
+    AccountFull,
+    /// The device index is taken.
+    IndexTaken,
+    /// Prefixes can't be had on this instance type.
+    PrefixUnsupported,
+    /// Slow down.
+    Throttled,
+    /// The policy does not allow it.
+    Unauthorized,
+    /// The thing is not there.
+    NotFound,
+    /// The thing is in a state in which this can't be done (yet).
+    WrongState,
+    /// Not answered in time, or the connection broke: it may have been done.
+    UnknownOutcome,
+    /// Not reached at all: nothing was done.
+    Unreachable,
+    /// Anything else that EC2 refuses.
+    Other,
+}
+
+impl ErrorClass {
+    /// The label in logs, metrics and answers.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SubnetFull => "subnet_full",
+            Self::NoFreePrefix => "no_free_prefix",
+            Self::EniFull => "eni_full",
+            Self::InstanceFull => "instance_full",
+            Self::AccountFull => "account_full",
+            Self::IndexTaken => "index_taken",
+            Self::PrefixUnsupported => "prefix_unsupported",
+            Self::Throttled => "throttled",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::WrongState => "wrong_state",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Unreachable => "ec2_unreachable",
+            Self::Other => "ec2_error",
+        }
+    }
+}
+
+/// A refused or failed EC2 call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("EC2 {action}: {code}: {message}")]
+pub struct CloudError {
+    /// The API action.
+    pub action: &'static str,
+    /// What it means.
+    pub class: ErrorClass,
+    /// EC2's code, or ours where EC2 gave none.
+    pub code: String,
+    /// EC2's message.
+    pub message: String,
+}
