@@ -15,6 +15,7 @@ pub mod cloud;
 pub mod eni;
 pub mod id;
 pub mod lease;
+pub mod limits;
 pub mod plan;
 pub mod time;
 pub mod wiring;
