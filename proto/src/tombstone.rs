@@ -21,6 +21,9 @@
 //!
 //! `address` may be there any number of times, the others once. Unknown keys are passed over, so
 //! that an older daemon reads a newer plugin's file; a file without `end` was cut and is damaged.
+//! **The daemon listens first and drains then.** The plugin writes its file and tries the socket once
+//! more: if that fails too, the daemon that comes next finds the file.
+//!
 //! Tombstones of another boot say nothing about today's leases, except when their addresses rest.
 
 use core::net::IpAddr;

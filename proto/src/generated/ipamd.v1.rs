@@ -78,7 +78,7 @@ pub struct ReleaseRequest {
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReleaseReply {
     /// Whether a lease was there.
     #[prost(bool, tag = "1")]
@@ -90,6 +90,9 @@ pub struct ReleaseReply {
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "4")]
     pub refusal: ::core::option::Option<Refusal>,
+    /// Rules of this attachment to remove from the host's namespace; none in wiring version 1.
+    #[prost(message, repeated, tag = "5")]
+    pub host_rules: ::prost::alloc::vec::Vec<Rule>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckRequest {
