@@ -51,7 +51,7 @@ pub enum Phase {
 }
 
 /// What is known of a block's standing with EC2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockState {
     /// EC2 has told us of it.
@@ -128,6 +128,10 @@ pub struct Eni {
     pub phase: Phase,
     /// Why it is left alone, if it is.
     pub unmanaged: Option<Unmanaged>,
+    /// Whether this node's daemon made it (tag `node.k8s.amazonaws.com/instance_id`): only such an
+    /// ENI is ever detached, deleted, or told to go with the instance.
+    #[serde(default)]
+    pub ours: bool,
     /// What it holds besides its primary address.
     pub blocks: BTreeMap<Block, BlockState>,
     /// The write under way.
@@ -173,6 +177,9 @@ pub struct EniView {
     pub blocks: Vec<Block>,
     /// Why it is to be left alone, if so.
     pub unmanaged: Option<Unmanaged>,
+    /// Whether its tags say that this node's daemon made it; `false` from IMDS, which shows no tags.
+    #[serde(default)]
+    pub ours: bool,
 }
 
 /// An attachment as EC2 or IMDS describes it.

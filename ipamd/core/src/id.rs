@@ -76,7 +76,11 @@ impl FromStr for Mac {
             let part = parts.next().filter(|p| p.len() == 2).ok_or(MacError)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| MacError)?;
         }
-        if parts.next().is_some() { Err(MacError) } else { Ok(Self(bytes)) }
+        if parts.next().is_some() {
+            Err(MacError)
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 

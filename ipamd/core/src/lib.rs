@@ -11,12 +11,16 @@
 extern crate alloc;
 
 pub mod block;
+pub mod check;
 pub mod cloud;
+pub mod datastore;
 pub mod eni;
 pub mod id;
 pub mod lease;
 pub mod limits;
+pub mod outcome;
 pub mod plan;
+pub mod reconcile;
 pub mod time;
 pub mod wiring;
 

@@ -1,40 +1,327 @@
-//! What to ask of EC2 next.
+//! What to ask of EC2 next, and why no more.
+//!
+//! A plan changes nothing: it is a list of actions with every id and number decided, and a report of
+//! what it waits for. [`crate::outcome::begin`] turns an action into a durable intent;
+//! [`crate::outcome::finish`] takes EC2's answer in.
+//!
+//! **Invariant**: growth asks at once for all that is needed: one Assign per ENI with room, and as
+//! many new ENIs side by side as the rest takes.
 
+mod advance;
+mod grow;
+mod memory;
+mod policy;
+mod report;
+mod shrink;
+mod target;
+
+pub use memory::{Hold, Memory, Scope, Surplus};
+pub use policy::Policy;
+pub use report::{Note, Report};
+pub use target::{Target, per_eni, target};
+
+use crate::datastore::{Datastore, Tally};
+use crate::eni::AttachmentId;
+use crate::limits::InstanceLimits;
+use crate::{Block, BlockKind, Eni, EniHandle, EniId, Family, Intent, SubnetId, Timestamp};
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-/// Address mode and warm targets: what a person sets.
+/// EC2's own word may lag behind its answers to writes for this long (observed on Describe after a
+/// write; AWS gives no bound, "eventual consistency" in the EC2 API Reference).
+pub const CONSISTENCY: Duration = Duration::from_secs(60);
+
+/// A surplus is given back only after it has lasted this long.
+pub const SHRINK_AFTER: Duration = Duration::from_secs(30);
+
+/// An ENI younger than this is not given back.
+pub const ENI_MIN_AGE: Duration = Duration::from_secs(60);
+
+/// EC2 is asked for its word this often when nothing else gives cause.
+pub const DESCRIBE_EVERY: Duration = Duration::from_secs(1800);
+
+/// One EC2 call, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// `ENABLE_PREFIX_DELEGATION`: /28 prefixes instead of single addresses.
-    pub prefixes: bool,
-    /// `WARM_ENI_TARGET`: whole ENIs' worth of free addresses. Used only without IP targets and
-    /// without prefixes. Default 1.
-    pub warm_eni: u32,
-    /// `WARM_IP_TARGET`: free addresses.
-    pub warm_ip: Option<u32>,
-    /// `MINIMUM_IP_TARGET`: addresses in all.
-    pub minimum_ip: Option<u32>,
-    /// `WARM_PREFIX_TARGET`: free prefixes, without IP targets. Default 1.
-    pub warm_prefix: u32,
-    /// `MAX_ENI`: never more ENIs than this (nor than the instance takes).
-    pub max_eni: Option<u32>,
-    /// The kubelet's `maxPods`, if known: no warm address beyond it.
-    pub max_pods: Option<u32>,
-    /// `IP_COOLDOWN_PERIOD`. Default 30 s.
-    pub cooldown: Duration,
+pub enum Action {
+    /// DescribeNetworkInterfaces of this instance.
+    Describe,
+    /// CreateNetworkInterface.
+    Create {
+        /// The new ENI's handle.
+        handle: EniHandle,
+        /// Client token.
+        token: String,
+        /// Where.
+        subnet: SubnetId,
+        /// Network card that it is for.
+        card: u32,
+        /// Place on the card that it is for.
+        device_index: u32,
+        /// Family of its blocks.
+        family: Family,
+        /// Kind of its blocks.
+        kind: BlockKind,
+        /// How many blocks come with it.
+        count: u32,
+    },
+    /// AttachNetworkInterface.
+    Attach {
+        /// Which.
+        handle: EniHandle,
+        /// EC2's name.
+        eni: EniId,
+        /// Network card.
+        card: u32,
+        /// Place on the card.
+        device_index: u32,
+    },
+    /// ModifyNetworkInterfaceAttribute.
+    SetDeleteOnTermination {
+        /// Which.
+        handle: EniHandle,
+        /// EC2's name.
+        eni: EniId,
+        /// Its attachment.
+        attachment: AttachmentId,
+    },
+    /// AssignPrivateIpAddresses.
+    Assign {
+        /// Which.
+        handle: EniHandle,
+        /// EC2's name.
+        eni: EniId,
+        /// Family of the blocks.
+        family: Family,
+        /// Kind of the blocks.
+        kind: BlockKind,
+        /// How many.
+        count: u32,
+    },
+    /// UnassignPrivateIpAddresses.
+    Unassign {
+        /// Which.
+        handle: EniHandle,
+        /// EC2's name.
+        eni: EniId,
+        /// These.
+        blocks: Vec<Block>,
+    },
+    /// DetachNetworkInterface.
+    Detach {
+        /// Which.
+        handle: EniHandle,
+        /// Its attachment.
+        attachment: AttachmentId,
+    },
+    /// DeleteNetworkInterface.
+    Delete {
+        /// Which.
+        handle: EniHandle,
+        /// EC2's name.
+        eni: EniId,
+    },
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            prefixes: false,
-            warm_eni: 1,
-            warm_ip: None,
-            minimum_ip: None,
-            warm_prefix: 1,
-            max_eni: None,
-            max_pods: None,
-            cooldown: Duration::from_secs(30),
+impl Action {
+    /// The ENI that it is about.
+    #[must_use]
+    pub const fn handle(&self) -> Option<EniHandle> {
+        match self {
+            Self::Describe => None,
+            Self::Create { handle, .. }
+            | Self::Attach { handle, .. }
+            | Self::SetDeleteOnTermination { handle, .. }
+            | Self::Assign { handle, .. }
+            | Self::Unassign { handle, .. }
+            | Self::Detach { handle, .. }
+            | Self::Delete { handle, .. } => Some(*handle),
         }
+    }
+}
+
+/// What a plan is made from, besides the datastore.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Settings.
+    pub policy: &'a Policy,
+    /// The instance type's.
+    pub limits: &'a InstanceLimits,
+    /// What was learned.
+    pub memory: &'a Memory,
+    /// ADDs that wait for an address.
+    pub waiting: u32,
+    /// ENIs with a call under way.
+    pub in_flight: &'a BTreeSet<EniHandle>,
+    /// A Describe is under way.
+    pub describing: bool,
+    /// Whether EC2 may be written to.
+    pub provisioning: bool,
+    /// Subnet of new ENIs.
+    pub subnet: Option<&'a SubnetId>,
+    /// Begins every client token; unlike any that another run has used.
+    pub token_prefix: &'a str,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a plan that nobody carries out grows nothing"]
+pub struct Plan {
+    /// To be begun now, side by side: no two are about the same ENI.
+    pub actions: Vec<Action>,
+    /// Why these and no more.
+    pub report: Report,
+    /// When to plan again if nothing happens until then.
+    pub wake_at: Option<Timestamp>,
+    /// To be remembered for the next plan ([`Memory::remember`]).
+    pub surplus: Option<Surplus>,
+}
+
+impl Memory {
+    /// Keeps what a plan wants to know the next time.
+    pub fn remember(&mut self, plan: &Plan) {
+        self.surplus = plan.surplus;
+    }
+}
+
+/// The plan for now.
+pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
+    let mut draft = Draft::new(store, input, now);
+    advance::describe(&mut draft);
+    if !input.provisioning {
+        draft.plan.report.note(Note::NotProvisioning);
+    } else if !input.memory.known {
+        draft.plan.report.note(Note::Unknown);
+        if let Some(hold) = input.memory.held(&[Scope::Describe], now) {
+            let (error, until) = (hold.error.clone(), hold.until);
+            draft.plan.report.note(Note::Held {
+                error,
+                subnet: None,
+                kind: None,
+                until,
+            });
+        }
+    } else if let Some(hold) = input.memory.held(&[Scope::Writes], now) {
+        let (error, until) = (hold.error.clone(), hold.until);
+        draft.plan.report.note(Note::Held {
+            error,
+            subnet: None,
+            kind: None,
+            until,
+        });
+    } else {
+        advance::enis(&mut draft);
+        let short = grow::grow(&mut draft);
+        if short == 0 && input.waiting == 0 {
+            shrink::shrink(&mut draft);
+        }
+    }
+    draft.finish()
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    store: &'a Datastore,
+    input: &'a Input<'a>,
+    now: Timestamp,
+    tally: Tally,
+    /// Addresses that are there or asked for.
+    supply: u32,
+    /// Of these, addresses that are asked for.
+    coming: u32,
+    /// ENIs that this plan or an earlier one is busy with.
+    busy: BTreeSet<EniHandle>,
+    wakes: Vec<Timestamp>,
+    plan: Plan,
+}
+
+impl<'a> Draft<'a> {
+    fn new(store: &'a Datastore, input: &'a Input<'a>, now: Timestamp) -> Self {
+        let tally = store.tally(now);
+        let coming = store
+            .enis
+            .values()
+            .map(coming_to)
+            .fold(0, u32::saturating_add);
+        Self {
+            store,
+            input,
+            now,
+            supply: tally.addresses.saturating_add(coming),
+            coming,
+            tally,
+            busy: input.in_flight.clone(),
+            wakes: Vec::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// Whether this plan's blocks are to be prefixes, as far as settings and instance go.
+    fn prefixes(&self) -> bool {
+        self.input.policy.prefixes
+            && self.input.limits.prefixes
+            && !self.input.memory.prefix_unsupported
+    }
+
+    fn act(&mut self, action: Action) {
+        if let Some(handle) = action.handle() {
+            self.busy.insert(handle);
+        }
+        self.plan.actions.push(action);
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wakes.push(at);
+        }
+    }
+
+    /// Whether nothing is under way or held on this ENI. A hold says when it ends.
+    fn idle(&mut self, eni: &Eni) -> bool {
+        if self.busy.contains(&eni.handle) {
+            return false;
+        }
+        self.input
+            .memory
+            .held(&[Scope::Eni(eni.handle)], self.now)
+            .is_none()
+    }
+
+    /// Settles what is unmet, and when to look again.
+    fn finish(mut self) -> Plan {
+        let free = self.tally.free();
+        let met = free.saturating_add(self.coming);
+        self.plan.report.unmet = self.input.waiting.saturating_sub(met);
+        let cool = self.store.next_cool(self.now);
+        if let Some(at) = cool {
+            if self.plan.report.unmet > 0 {
+                self.plan.report.note(Note::Cooling(self.tally.cooling, at));
+                self.wake(at);
+            } else {
+                // Nobody waits: many addresses that end their rest one by one are one look.
+                self.wake(Timestamp((at.0 / 1000 + 1) * 1000));
+            }
+        }
+        let ends: Vec<_> = self.input.memory.hold_ends(self.now).collect();
+        self.wakes.extend(ends.iter().copied());
+        self.plan.report.retry_at = ends.into_iter().chain(cool).min();
+        self.plan.wake_at = self.wakes.iter().copied().min();
+        self.plan
+    }
+}
+
+/// Addresses that calls under way on an ENI will bring.
+fn coming_to(eni: &Eni) -> u32 {
+    match &eni.intent {
+        Some(Intent::Create { kind, count, .. }) => {
+            kind.capacity(Family::V4).saturating_mul(*count)
+        }
+        Some(Intent::Assign {
+            family,
+            kind,
+            count,
+        }) => kind.capacity(*family).saturating_mul(*count),
+        _ => 0,
     }
 }

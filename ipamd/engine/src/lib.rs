@@ -3,8 +3,8 @@
 //! **Invariant**: no AWS SDK, no sled, no socket, no environment: it runs whole in a simulation.
 #![forbid(unsafe_code)]
 
-pub mod ports;
 pub mod api;
+pub mod ports;
 pub mod settings;
 
 pub use api::{Allocate, Handle, Refusal, RefusalKind, Release, Released, Snapshot, Status};

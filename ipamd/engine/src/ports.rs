@@ -5,8 +5,8 @@ use ipam_core::eni::AttachmentId;
 pub use ipam_core::lease::Released;
 use ipam_core::wiring::HostWiring;
 use ipam_core::{
-    AttachmentKey, Block, BlockKind, Eni, EniHandle, EniId, EniView, Family, InstanceId, Lease, Mac,
-    SecurityGroupId, SubnetId, Timestamp,
+    AttachmentKey, Block, BlockKind, Eni, EniHandle, EniId, EniView, Family, InstanceId, Lease,
+    Mac, SecurityGroupId, SubnetId, Timestamp,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

@@ -44,7 +44,13 @@ impl EniLink {
             IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
             IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
         };
-        let route = |dst, via, scope| Route { dst, via, dev: dev.into(), scope, table: self.table };
+        let route = |dst, via, scope| Route {
+            dst,
+            via,
+            dev: dev.into(),
+            scope,
+            table: self.table,
+        };
         Vec::from([
             route(gateway.into(), None, Scope::Link),
             route(default, Some(gateway), Scope::Global),
@@ -109,7 +115,10 @@ const fn table_of(primary: bool, card: u32, device_index: u32) -> u32 {
 /// The wiring of a node.
 #[must_use]
 pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat) -> HostWiring {
-    let mut wiring = HostWiring { nat, ..HostWiring::default() };
+    let mut wiring = HostWiring {
+        nat,
+        ..HostWiring::default()
+    };
     wiring.rules.push(rule(PRIO_LOCAL_PODS, TABLE_MAIN));
     if let Some(local) = wiring.rules.last_mut() {
         // Only host routes of local pods count here: every other route of main is shorter.
@@ -132,7 +141,15 @@ pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat) -> HostWiring {
 }
 
 fn rule(priority: u32, table: u32) -> Rule {
-    Rule { priority, v6: false, from: None, to: None, fwmark: None, table, suppress_prefix_len: None }
+    Rule {
+        priority,
+        v6: false,
+        from: None,
+        to: None,
+        fwmark: None,
+        table,
+        suppress_prefix_len: None,
+    }
 }
 
 fn eni_link(eni: &HostInput<'_>, mtu: u32) -> EniLink {
@@ -161,7 +178,10 @@ fn gateway_of(net: IpNet) -> Option<IpAddr> {
 fn add_eni_rules(wiring: &mut HostWiring, eni: &HostInput<'_>, link: &EniLink) {
     if let Some(address) = link.address {
         let from = Some(address.addr().into());
-        wiring.rules.push(Rule { from, ..rule(PRIO_ENI_ADDRESS, link.table) });
+        wiring.rules.push(Rule {
+            from,
+            ..rule(PRIO_ENI_ADDRESS, link.table)
+        });
     }
     let mark = mark_of(eni.card, eni.device_index);
     for block in eni.blocks {
@@ -174,7 +194,10 @@ fn add_eni_rules(wiring: &mut HostWiring, eni: &HostInput<'_>, link: &EniLink) {
             BlockKind::Address => {
                 wiring.nat.eni_marks.insert(block.first(), mark);
                 let fwmark = Some((mark, MARK_ENI_MASK));
-                wiring.rules.push(Rule { fwmark, ..rule(PRIO_BLOCK, link.table) });
+                wiring.rules.push(Rule {
+                    fwmark,
+                    ..rule(PRIO_BLOCK, link.table)
+                });
             }
         }
     }

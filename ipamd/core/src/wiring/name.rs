@@ -13,7 +13,10 @@ use sha1::{Digest, Sha1};
 pub fn host_if_name(prefix: &str, pod: &PodRef, key: &AttachmentKey, index: u32) -> String {
     let mut hash = Sha1::new();
     if pod.name.is_empty() {
-        hash.update(format!("{}.{}.{}", key.network, key.container_id, key.if_name));
+        hash.update(format!(
+            "{}.{}.{}",
+            key.network, key.container_id, key.if_name
+        ));
     } else if index == 0 {
         hash.update(format!("{}.{}", pod.namespace, pod.name));
     } else {
@@ -49,7 +52,11 @@ mod tests {
     use super::*;
 
     fn name(namespace: &str, pod: &str) -> String {
-        let pod = PodRef { namespace: namespace.into(), name: pod.into(), uid: String::new() };
+        let pod = PodRef {
+            namespace: namespace.into(),
+            name: pod.into(),
+            uid: String::new(),
+        };
         let key = AttachmentKey {
             network: "n".into(),
             container_id: "c".into(),
@@ -60,8 +67,14 @@ mod tests {
 
     #[test]
     fn names_are_those_of_amazons_cni() {
-        assert_eq!(name("kube-system", "coredns-57ff979f67-qqbdh"), "enib5faff8a083");
-        assert_eq!(name("kube-system", "coredns-57ff979f67-8ns9b"), "eni9571956a6cc");
+        assert_eq!(
+            name("kube-system", "coredns-57ff979f67-qqbdh"),
+            "enib5faff8a083"
+        );
+        assert_eq!(
+            name("kube-system", "coredns-57ff979f67-8ns9b"),
+            "eni9571956a6cc"
+        );
         assert_eq!(name("default", "sample-pod"), "enicc21c2d7785");
         assert_eq!(name("default", "web-0"), "eni0d7763386da");
     }

@@ -116,7 +116,13 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
 }
 
 fn on_link(dst: IpNet, dev: &str) -> Route {
-    Route { dst, via: None, dev: dev.into(), scope: Scope::Link, table: TABLE_MAIN }
+    Route {
+        dst,
+        via: None,
+        dev: dev.into(),
+        scope: Scope::Link,
+        table: TABLE_MAIN,
+    }
 }
 
 /// A pod must not be able to give the host a route by a router advertisement. (Amazon's CNI also

@@ -1,0 +1,134 @@
+//! What must hold of every datastore, whatever happened: a list of what does not.
+
+use crate::datastore::Datastore;
+use crate::{AttachmentKey, Block, EniHandle, Phase, Timestamp};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Two pods with one address.
+    #[error("{0} is leased to both {1} and {2}")]
+    DoubleLease(IpAddr, AttachmentKey, AttachmentKey),
+    /// The index of owners disagrees with the leases.
+    #[error("the index of owners is wrong about {0}")]
+    OwnerIndex(IpAddr),
+    /// A pod has an interface's own address.
+    #[error("{0}, the primary address of an ENI, is leased to {1}")]
+    PrimaryLeased(IpAddr, AttachmentKey),
+    /// A block holds an interface's own address.
+    #[error("block {0} holds the primary address of an ENI")]
+    PrimaryInBlock(Block),
+    /// One block on two ENIs, or a single address inside a prefix.
+    #[error("{0} overlaps {1}")]
+    Overlap(Block, Block),
+    /// The count of leases per block is wrong.
+    #[error("block {0} has {1} leases, counted {2}")]
+    Count(Block, u32, u32),
+    /// A leased address is listed as released.
+    #[error("{0} is both leased and released")]
+    LeasedAndReleased(IpAddr),
+    /// An ENI has no id although its phase says that EC2 made it.
+    #[error("ENI {0:?} is {1:?} without an id")]
+    NoId(EniHandle, Phase),
+    /// Two ENIs at one place of a card.
+    #[error("ENIs {0:?} and {1:?} are both at card {2} index {3}")]
+    SamePlace(EniHandle, EniHandle, u32, u32),
+}
+
+/// Every broken invariant; empty if all is well.
+#[must_use]
+pub fn check(store: &Datastore, _now: Timestamp) -> Vec<Violation> {
+    let mut found = Vec::new();
+    leases(store, &mut found);
+    blocks(store, &mut found);
+    enis(store, &mut found);
+    found
+}
+
+fn leases(store: &Datastore, found: &mut Vec<Violation>) {
+    let primaries: BTreeSet<IpAddr> = store
+        .enis
+        .values()
+        .filter_map(|e| e.address)
+        .map(|net| net.addr())
+        .collect();
+    let mut owners: BTreeMap<IpAddr, &AttachmentKey> = BTreeMap::new();
+    for lease in store.leases.values() {
+        for ip in &lease.addresses {
+            if let Some(other) = owners.insert(*ip, &lease.key) {
+                found.push(Violation::DoubleLease(
+                    *ip,
+                    other.clone(),
+                    lease.key.clone(),
+                ));
+            }
+            if primaries.contains(ip) {
+                found.push(Violation::PrimaryLeased(*ip, lease.key.clone()));
+            }
+            if store.owners.get(ip) != Some(&lease.key) {
+                found.push(Violation::OwnerIndex(*ip));
+            }
+            if store.released.contains_key(ip) {
+                found.push(Violation::LeasedAndReleased(*ip));
+            }
+        }
+    }
+    found.extend(
+        store
+            .owners
+            .keys()
+            .filter(|ip| !owners.contains_key(*ip))
+            .map(|ip| Violation::OwnerIndex(*ip)),
+    );
+}
+
+fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
+    let mut all: Vec<Block> = store
+        .enis
+        .values()
+        .flat_map(|e| e.blocks.keys().copied())
+        .collect();
+    all.sort_by_key(|b| (b.first(), b.net().prefix_len()));
+    for pair in all.windows(2) {
+        if pair[0].contains(pair[1].first()) {
+            found.push(Violation::Overlap(pair[0], pair[1]));
+        }
+    }
+    for block in &all {
+        let holds = |e: &crate::Eni| e.address.is_some_and(|net| block.contains(net.addr()));
+        if store.enis.values().any(holds) {
+            found.push(Violation::PrimaryInBlock(*block));
+        }
+        let leased = store
+            .owners
+            .keys()
+            .filter(|ip| block.contains(**ip))
+            .count();
+        let leased = u32::try_from(leased).unwrap_or(u32::MAX);
+        let counted = store.used.get(block).copied().unwrap_or(0);
+        if leased != counted {
+            found.push(Violation::Count(*block, leased, counted));
+        }
+    }
+}
+
+fn enis(store: &Datastore, found: &mut Vec<Violation>) {
+    let mut places: BTreeMap<(u32, u32), EniHandle> = BTreeMap::new();
+    for eni in store.enis.values() {
+        if eni.id.is_none() && eni.phase != Phase::Creating {
+            found.push(Violation::NoId(eni.handle, eni.phase));
+        }
+        let attached = matches!(eni.phase, Phase::Attached | Phase::Ready);
+        if attached && let Some(other) = places.insert((eni.card, eni.device_index), eni.handle) {
+            found.push(Violation::SamePlace(
+                other,
+                eni.handle,
+                eni.card,
+                eni.device_index,
+            ));
+        }
+    }
+}

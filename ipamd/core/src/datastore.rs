@@ -1,0 +1,424 @@
+//! Who has which address: ENIs, their blocks, leases, and addresses that may not be given yet.
+//!
+//! Owns every fact about addresses; decides which address an attachment gets ([`assign`]) and
+//! nothing else. Changes are remembered ([`Datastore::take_touched`]) for whoever makes them durable.
+
+mod assign;
+mod tally;
+
+pub use assign::{AssignError, Request};
+pub(crate) use tally::counts;
+pub use tally::{BlockTally, Tally};
+
+use crate::{
+    AttachmentKey, Block, BlockState, Eni, EniHandle, EniId, Lease, Mac, Phase, Released, Timestamp,
+};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// A record that changed since the last [`Datastore::take_touched`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touched {
+    /// [`Datastore::lease`] tells its new value, or that it ended.
+    Lease(AttachmentKey),
+    /// [`Datastore::released`] tells.
+    Released(IpAddr),
+    /// [`Datastore::eni`] tells.
+    Eni(EniHandle),
+}
+
+/// Every fact about this node's addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Datastore {
+    pub(crate) enis: BTreeMap<EniHandle, Eni>,
+    pub(crate) leases: BTreeMap<AttachmentKey, Lease>,
+    /// Leased address -> whose. The one place that makes an address unique.
+    pub(crate) owners: BTreeMap<IpAddr, AttachmentKey>,
+    /// Leased addresses per block, kept with `owners`: a lease must not cost a look at all others.
+    pub(crate) used: BTreeMap<Block, u32>,
+    /// The last release of each free address of the pool: cooldown, and longest-idle-first after it.
+    pub(crate) released: BTreeMap<IpAddr, Released>,
+    /// What the kernel routes to pods: address -> host link. A witness, not a record of ours.
+    pub(crate) routed: BTreeMap<IpAddr, String>,
+    /// Blocks of secondary ENIs that the host's rules and tables already serve.
+    pub(crate) wired: BTreeSet<Block>,
+    /// `IP_COOLDOWN_PERIOD`
+    pub(crate) cooldown: Duration,
+    next_handle: u64,
+    touched: BTreeSet<Touched>,
+}
+
+impl Datastore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(cooldown: Duration) -> Self {
+        Self {
+            cooldown,
+            ..Self::default()
+        }
+    }
+
+    /// What was stored, as the state of this node. ENIs that were never created (no id) keep
+    /// their intent: the client token makes it safe to send again.
+    #[must_use]
+    pub fn restore(
+        cooldown: Duration,
+        enis: Vec<Eni>,
+        leases: Vec<Lease>,
+        released: BTreeMap<IpAddr, Released>,
+    ) -> Self {
+        let mut store = Self::new(cooldown);
+        for eni in enis {
+            store.next_handle = store.next_handle.max(eni.handle.0 + 1);
+            store.enis.insert(eni.handle, eni);
+        }
+        for lease in leases {
+            store.insert_lease(lease);
+        }
+        store.released = released;
+        let owners = &store.owners;
+        store.released.retain(|ip, _| !owners.contains_key(ip));
+        store.touched.clear();
+        store
+    }
+
+    /// ENIs by handle.
+    #[must_use]
+    pub const fn enis(&self) -> &BTreeMap<EniHandle, Eni> {
+        &self.enis
+    }
+
+    /// One ENI.
+    #[must_use]
+    pub fn eni(&self, handle: EniHandle) -> Option<&Eni> {
+        self.enis.get(&handle)
+    }
+
+    /// The ENI that EC2 calls `id`.
+    #[must_use]
+    pub fn eni_by_id(&self, id: &EniId) -> Option<&Eni> {
+        self.enis.values().find(|eni| eni.id.as_ref() == Some(id))
+    }
+
+    /// The ENI with this Ethernet address.
+    #[must_use]
+    pub fn eni_by_mac(&self, mac: Mac) -> Option<&Eni> {
+        self.enis.values().find(|eni| eni.mac == Some(mac))
+    }
+
+    /// The node's own first ENI.
+    #[must_use]
+    pub fn primary(&self) -> Option<&Eni> {
+        self.enis.values().find(|eni| eni.primary)
+    }
+
+    /// Leases by attachment.
+    #[must_use]
+    pub const fn leases(&self) -> &BTreeMap<AttachmentKey, Lease> {
+        &self.leases
+    }
+
+    /// One lease.
+    #[must_use]
+    pub fn lease(&self, key: &AttachmentKey) -> Option<&Lease> {
+        self.leases.get(key)
+    }
+
+    /// Whose an address is.
+    #[must_use]
+    pub fn owner(&self, ip: IpAddr) -> Option<&AttachmentKey> {
+        self.owners.get(&ip)
+    }
+
+    /// The last release of a free address.
+    #[must_use]
+    pub fn released(&self, ip: IpAddr) -> Option<&Released> {
+        self.released.get(&ip)
+    }
+
+    /// What the kernel routes to pods.
+    #[must_use]
+    pub const fn routed(&self) -> &BTreeMap<IpAddr, String> {
+        &self.routed
+    }
+
+    /// The block that holds `ip`, and its ENI, whatever their state.
+    #[must_use]
+    pub fn block_of(&self, ip: IpAddr) -> Option<(EniHandle, Block)> {
+        let blocks = [Block::address(ip), Block::prefix_of(ip)];
+        self.enis.values().find_map(|eni| {
+            blocks
+                .iter()
+                .find(|b| eni.blocks.contains_key(b))
+                .map(|b| (eni.handle, *b))
+        })
+    }
+
+    /// The records that changed since the last call.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        core::mem::take(&mut self.touched).into_iter().collect()
+    }
+
+    /// A handle that no ENI has had.
+    pub(crate) fn new_handle(&mut self) -> EniHandle {
+        let handle = EniHandle(self.next_handle);
+        self.next_handle += 1;
+        handle
+    }
+
+    /// The handle that the next new ENI will get: a plan names it before anything is changed.
+    #[must_use]
+    pub const fn next_handle(&self) -> EniHandle {
+        EniHandle(self.next_handle)
+    }
+
+    pub(crate) fn touch(&mut self, what: Touched) {
+        self.touched.insert(what);
+    }
+
+    pub(crate) fn eni_mut(&mut self, handle: EniHandle) -> Option<&mut Eni> {
+        if self.enis.contains_key(&handle) {
+            self.touch(Touched::Eni(handle));
+        }
+        self.enis.get_mut(&handle)
+    }
+
+    pub(crate) fn insert_eni(&mut self, eni: Eni) {
+        self.touch(Touched::Eni(eni.handle));
+        self.next_handle = self.next_handle.max(eni.handle.0 + 1);
+        self.enis.insert(eni.handle, eni);
+    }
+
+    pub(crate) fn remove_eni(&mut self, handle: EniHandle) {
+        if let Some(eni) = self.enis.remove(&handle) {
+            self.touch(Touched::Eni(handle));
+            for block in eni.blocks.keys() {
+                self.forget_block(*block);
+            }
+        }
+    }
+
+    /// Takes a block into the pool. Refused (`false`) if it holds the primary address of any ENI:
+    /// that is never a pod's.
+    pub(crate) fn add_block(&mut self, handle: EniHandle, block: Block, state: BlockState) -> bool {
+        let reserved = self
+            .enis
+            .values()
+            .filter_map(|e| e.address)
+            .any(|net| block.contains(net.addr()));
+        let elsewhere = self
+            .enis
+            .values()
+            .any(|e| e.handle != handle && e.blocks.contains_key(&block));
+        if reserved || elsewhere {
+            return false;
+        }
+        let Some(eni) = self.enis.get_mut(&handle) else {
+            return false;
+        };
+        if eni.blocks.insert(block, state) != Some(state) {
+            self.touch(Touched::Eni(handle));
+        }
+        true
+    }
+
+    pub(crate) fn remove_block(&mut self, handle: EniHandle, block: Block) {
+        if let Some(eni) = self.enis.get_mut(&handle)
+            && eni.blocks.remove(&block).is_some()
+        {
+            self.touch(Touched::Eni(handle));
+            self.forget_block(block);
+        }
+    }
+
+    /// A block that left takes its release times along: its addresses may come back as anybody's.
+    fn forget_block(&mut self, block: Block) {
+        self.wired.remove(&block);
+        let gone: Vec<IpAddr> = self
+            .released
+            .keys()
+            .copied()
+            .filter(|ip| block.contains(*ip))
+            .collect();
+        for ip in gone {
+            self.released.remove(&ip);
+            self.touch(Touched::Released(ip));
+        }
+    }
+
+    /// The host's rules and tables now serve these blocks.
+    pub fn set_wired(&mut self, blocks: impl IntoIterator<Item = Block>) {
+        self.wired.extend(blocks);
+    }
+
+    /// The kernel routes `ip` to a pod's link.
+    pub fn set_routed(&mut self, ip: IpAddr, host_if: String) {
+        self.routed.insert(ip, host_if);
+    }
+
+    /// The kernel no longer does.
+    pub fn clear_routed(&mut self, ip: IpAddr) {
+        self.routed.remove(&ip);
+    }
+
+    /// A new look at the kernel replaces all that was known of it.
+    pub fn replace_routed(&mut self, routed: BTreeMap<IpAddr, String>) {
+        self.routed = routed;
+    }
+
+    pub(crate) fn insert_lease(&mut self, lease: Lease) {
+        for &ip in &lease.addresses {
+            if let Some((_, block)) = self.block_of(ip) {
+                *self.used.entry(block).or_default() += 1;
+            }
+            self.owners.insert(ip, lease.key.clone());
+            if self.released.remove(&ip).is_some() {
+                self.touch(Touched::Released(ip));
+            }
+        }
+        self.touch(Touched::Lease(lease.key.clone()));
+        self.leases.insert(lease.key.clone(), lease);
+    }
+
+    fn take_lease(&mut self, key: &AttachmentKey) -> Option<Lease> {
+        let lease = self.leases.remove(key)?;
+        for ip in &lease.addresses {
+            self.owners.remove(ip);
+            if let Some((_, block)) = self.block_of(*ip)
+                && let Some(n) = self.used.get_mut(&block)
+            {
+                *n = n.saturating_sub(1);
+                if *n == 0 {
+                    self.used.remove(&block);
+                }
+            }
+        }
+        self.touch(Touched::Lease(key.clone()));
+        Some(lease)
+    }
+
+    /// Counts leases per block anew, after blocks came (a lease may be older than what is known of
+    /// its block) or went.
+    pub(crate) fn recount(&mut self) {
+        let mut used = BTreeMap::new();
+        for ip in self.owners.keys() {
+            if let Some((_, block)) = self.block_of(*ip) {
+                *used.entry(block).or_default() += 1;
+            }
+        }
+        self.used = used;
+    }
+
+    /// Ends a lease: its addresses rest from `now` on.
+    pub fn release(&mut self, key: &AttachmentKey, now: Timestamp) -> Option<Lease> {
+        let lease = self.take_lease(key)?;
+        for &ip in &lease.addresses {
+            self.rest(ip, &lease.host_if, now);
+            self.drop_lost_block(ip);
+        }
+        Some(lease)
+    }
+
+    /// A block that EC2 took away stays only as long as leases stand in it.
+    fn drop_lost_block(&mut self, ip: IpAddr) {
+        if let Some((handle, block)) = self.block_of(ip)
+            && self.enis.get(&handle).and_then(|e| e.blocks.get(&block)) == Some(&BlockState::Lost)
+            && !self.used.contains_key(&block)
+        {
+            self.remove_block(handle, block);
+        }
+    }
+
+    /// The ENI's link, addresses, table and rules are there: its addresses can be leased.
+    pub fn set_ready(&mut self, handle: EniHandle) {
+        if self
+            .enis
+            .get(&handle)
+            .is_some_and(|e| e.phase == Phase::Attached)
+            && let Some(eni) = self.eni_mut(handle)
+        {
+            eni.phase = Phase::Ready;
+        }
+    }
+
+    /// The ENI's link is not there (any more): no new leases until it is wired again.
+    pub fn set_unready(&mut self, handle: EniHandle) {
+        if self
+            .enis
+            .get(&handle)
+            .is_some_and(|e| e.phase == Phase::Ready)
+            && let Some(eni) = self.eni_mut(handle)
+        {
+            eni.phase = Phase::Attached;
+        }
+    }
+
+    /// Takes back a lease that was never told to anybody (its record could not be stored).
+    pub fn withdraw(&mut self, key: &AttachmentKey) -> Option<Lease> {
+        self.take_lease(key)
+    }
+
+    /// A DEL that names an address which the kernel uses and no lease does: it rests from now on, and
+    /// is free when the kernel lets go of it.
+    pub fn release_unowned(&mut self, ip: IpAddr, now: Timestamp) -> Option<String> {
+        if self.owners.contains_key(&ip) {
+            return None;
+        }
+        let host_if = self.routed.get(&ip).cloned()?;
+        self.rest(ip, &host_if, now);
+        Some(host_if)
+    }
+
+    fn rest(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
+        // An address outside every block is nobody's to give again.
+        if self.block_of(ip).is_some() {
+            self.released.insert(
+                ip,
+                Released {
+                    at: now,
+                    host_if: host_if.into(),
+                },
+            );
+            self.touch(Touched::Released(ip));
+        }
+    }
+
+    /// When an address's cooldown ends, if it has one that is not over.
+    #[must_use]
+    pub fn cooling_until(&self, ip: IpAddr, now: Timestamp) -> Option<Timestamp> {
+        let until = self.released.get(&ip)?.at + self.cooldown;
+        (until > now).then_some(until)
+    }
+
+    /// When the first cooling address is free.
+    #[must_use]
+    pub fn next_cool(&self, now: Timestamp) -> Option<Timestamp> {
+        self.released
+            .values()
+            .map(|r| r.at + self.cooldown)
+            .filter(|until| *until > now)
+            .min()
+    }
+
+    /// Addresses that were released, are past cooldown, and that the kernel still routes to the same
+    /// link: what a plugin that died left behind.
+    #[must_use]
+    pub fn leftovers(&self, now: Timestamp) -> Vec<(IpAddr, String)> {
+        self.released
+            .iter()
+            .filter(|(ip, r)| {
+                r.at + self.cooldown.max(LEFTOVER_AGE) <= now
+                    && self.routed.get(*ip).is_some_and(|dev| *dev == r.host_if)
+                    && !self.leases.values().any(|l| l.host_if == r.host_if)
+            })
+            .map(|(ip, r)| (*ip, r.host_if.clone()))
+            .collect()
+    }
+}
+
+/// A plugin's own DEL takes the route away within milliseconds; what is there after this long has
+/// been left.
+const LEFTOVER_AGE: Duration = Duration::from_secs(10);

@@ -1,0 +1,176 @@
+//! Which address an attachment gets.
+//!
+//! Packing first: the fullest block of the fullest ENI, so that emptied blocks can be given back.
+//! Among equals, the address that has been idle longest, so that a stale connection or neighbour
+//! entry somewhere has had the most time to die.
+
+use super::Datastore;
+use crate::wiring::{host_if_name, pod_macs};
+use crate::{AttachmentKey, Block, BlockState, Eni, EniHandle, Family, Lease, PodRef, Timestamp};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::net::IpAddr;
+
+/// What an attachment asks for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// For whom.
+    pub key: &'a AttachmentKey,
+    /// The pod.
+    pub pod: &'a PodRef,
+    /// One address of each.
+    pub families: &'a [Family],
+    /// Prefix of the host link's name.
+    pub veth_prefix: &'a str,
+    /// Whether the policy is for prefixes: blocks of the other kind are used last, so that they
+    /// drain.
+    pub prefixes: bool,
+}
+
+/// There is none to give, now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no free address of family {0:?}")]
+pub struct AssignError(pub Family);
+
+/// The better candidate is the smaller one.
+type Rank = (
+    BlockState,
+    bool,
+    Reverse<u32>,
+    Reverse<u32>,
+    u32,
+    u32,
+    Timestamp,
+    IpAddr,
+);
+
+impl Datastore {
+    /// Leases addresses. The same key gets the same lease, whatever else it asks.
+    ///
+    /// # Errors
+    /// No address of a family is free; nothing is changed then.
+    pub fn assign(&mut self, request: &Request<'_>, now: Timestamp) -> Result<&Lease, AssignError> {
+        if !self.leases.contains_key(request.key) {
+            let addresses = request
+                .families
+                .iter()
+                .map(|&family| {
+                    self.pick(family, request.prefixes, now)
+                        .ok_or(AssignError(family))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let (host_mac, pod_mac) = pod_macs(request.key, 0);
+            self.insert_lease(Lease {
+                key: request.key.clone(),
+                pod: request.pod.clone(),
+                addresses,
+                host_if: self.free_host_if(request),
+                host_mac,
+                pod_mac,
+                since: now,
+            });
+        }
+        // Present: it was there, or has just been inserted.
+        self.leases.get(request.key).ok_or(AssignError(Family::V4))
+    }
+
+    /// A further interface of the same sandbox gets a further name; a new sandbox of the same pod gets
+    /// the pod's name again, as Calico expects.
+    fn free_host_if(&self, request: &Request<'_>) -> String {
+        let siblings: Vec<&Lease> = self
+            .leases
+            .values()
+            .filter(|l| l.key.container_id == request.key.container_id)
+            .collect();
+        let name = |n| host_if_name(request.veth_prefix, request.pod, request.key, n);
+        (0..=32)
+            .map(name)
+            .find(|name| siblings.iter().all(|l| l.host_if != *name))
+            .unwrap_or_else(|| name(33))
+    }
+
+    /// The best free address of a family.
+    fn pick(&self, family: Family, prefixes: bool, now: Timestamp) -> Option<IpAddr> {
+        let mut best: Option<Rank> = None;
+        for eni in self.enis.values().filter(|eni| eni.serves()) {
+            let eni_used = self.used_on(eni);
+            for (block, state) in &eni.blocks {
+                if block.family() != family || !self.leasable(eni, block, *state) {
+                    continue;
+                }
+                let used = self.used.get(block).copied().unwrap_or(0);
+                let wrong_kind = (block.kind() == crate::BlockKind::Prefix) != prefixes;
+                let head = (
+                    *state,
+                    wrong_kind,
+                    Reverse(used),
+                    Reverse(eni_used),
+                    eni.card,
+                    eni.device_index,
+                );
+                if used >= block.capacity()
+                    || best.is_some_and(|b| (b.0, b.1, b.2, b.3, b.4, b.5) < head)
+                {
+                    continue;
+                }
+                if let Some((idle_since, ip)) = self.longest_idle(*block, now) {
+                    let rank = (
+                        head.0, head.1, head.2, head.3, head.4, head.5, idle_since, ip,
+                    );
+                    best = best.map_or(Some(rank), |b| Some(b.min(rank)));
+                }
+            }
+        }
+        best.map(|rank| rank.7)
+    }
+
+    fn used_on(&self, eni: &Eni) -> u32 {
+        // Either side may be the longer one; leases are counted per block with at least one.
+        if eni.blocks.len() < self.used.len() {
+            eni.blocks.keys().filter_map(|b| self.used.get(b)).sum()
+        } else {
+            self.used
+                .iter()
+                .filter(|(b, _)| eni.blocks.contains_key(b))
+                .map(|(_, n)| n)
+                .sum()
+        }
+    }
+
+    fn leasable(&self, eni: &Eni, block: &Block, state: BlockState) -> bool {
+        matches!(state, BlockState::Confirmed | BlockState::Unconfirmed)
+            && (eni.primary || self.wired.contains(block))
+    }
+
+    /// Never-used addresses count as idle since for ever; among equals the lowest.
+    fn longest_idle(&self, block: Block, now: Timestamp) -> Option<(Timestamp, IpAddr)> {
+        let mut best: Option<(Timestamp, IpAddr)> = None;
+        for ip in (0..block.capacity()).map_while(|n| block.nth(n)) {
+            if !self.is_free(ip, now) {
+                continue;
+            }
+            let Some(released) = self.released.get(&ip) else {
+                return Some((Timestamp(0), ip));
+            };
+            let candidate = (released.at, ip);
+            best = best.map_or(Some(candidate), |b| Some(b.min(candidate)));
+        }
+        best
+    }
+
+    /// Whether an address of a block may be leased: nobody has it, its cooldown is over, **and**
+    /// the kernel names it nowhere.
+    #[must_use]
+    pub fn is_free(&self, ip: IpAddr, now: Timestamp) -> bool {
+        !self.owners.contains_key(&ip)
+            && !self.routed.contains_key(&ip)
+            && self.cooling_until(ip, now).is_none()
+    }
+
+    /// Leases on an ENI.
+    #[must_use]
+    pub fn leases_on(&self, handle: EniHandle) -> u32 {
+        self.enis.get(&handle).map_or(0, |eni| self.used_on(eni))
+    }
+}

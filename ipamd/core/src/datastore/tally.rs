@@ -1,0 +1,116 @@
+//! Counts of addresses by what can be done with them.
+
+use super::Datastore;
+use crate::{Block, BlockState, Eni, Timestamp};
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
+
+/// Addresses of one block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockTally {
+    /// Leased.
+    pub used: u32,
+    /// Released, not reusable yet.
+    pub cooling: u32,
+    /// The kernel uses them and no lease names them.
+    pub held: u32,
+}
+
+impl BlockTally {
+    /// Whether nobody uses or used it of late: it can be given back.
+    #[must_use]
+    pub const fn idle(&self) -> bool {
+        self.used == 0 && self.cooling == 0 && self.held == 0
+    }
+}
+
+/// Addresses of the whole pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// In blocks that serve or will serve; each block capped as [`Block::capacity`] is.
+    pub addresses: u32,
+    /// Leased, inside those blocks.
+    pub used: u32,
+    /// See [`BlockTally::cooling`].
+    pub cooling: u32,
+    /// See [`BlockTally::held`].
+    pub held: u32,
+    /// By block; blocks with nothing to count are absent.
+    pub blocks: BTreeMap<Block, BlockTally>,
+}
+
+impl Tally {
+    /// One block's counts.
+    #[must_use]
+    pub fn of(&self, block: &Block) -> BlockTally {
+        self.blocks.get(block).copied().unwrap_or_default()
+    }
+
+    /// What can be leased.
+    #[must_use]
+    pub const fn free(&self) -> u32 {
+        self.addresses
+            .saturating_sub(self.used + self.cooling + self.held)
+    }
+}
+
+/// Whether a block is part of the pool's supply: given, not being given back, not lost.
+#[must_use]
+pub(crate) fn counts(eni: &Eni, state: BlockState) -> bool {
+    use crate::Phase::{Attached, Created, Creating, Ready};
+    eni.unmanaged.is_none()
+        && matches!(eni.phase, Creating | Created | Attached | Ready)
+        && matches!(state, BlockState::Confirmed | BlockState::Unconfirmed)
+}
+
+impl Datastore {
+    /// Counts everything, now.
+    #[must_use]
+    pub fn tally(&self, now: Timestamp) -> Tally {
+        let mut tally = Tally::default();
+        for eni in self.enis.values() {
+            for (block, state) in &eni.blocks {
+                if counts(eni, *state) {
+                    tally.addresses = tally.addresses.saturating_add(block.capacity());
+                }
+            }
+        }
+        for ip in self.owners.keys() {
+            self.count(&mut tally, *ip, |t| &mut t.used);
+        }
+        for ip in self.released.keys() {
+            if self.cooling_until(*ip, now).is_some() {
+                self.count(&mut tally, *ip, |t| &mut t.cooling);
+            } else if self.routed.contains_key(ip) {
+                self.count(&mut tally, *ip, |t| &mut t.held);
+            }
+        }
+        for ip in self.routed.keys() {
+            if !self.owners.contains_key(ip) && !self.released.contains_key(ip) {
+                self.count(&mut tally, *ip, |t| &mut t.held);
+            }
+        }
+        tally
+    }
+
+    fn count(&self, tally: &mut Tally, ip: IpAddr, field: impl Fn(&mut BlockTally) -> &mut u32) {
+        let Some((handle, block)) = self.block_of(ip) else {
+            return;
+        };
+        *field(tally.blocks.entry(block).or_default()) += 1;
+        let Some(eni) = self.enis.get(&handle) else {
+            return;
+        };
+        if eni
+            .blocks
+            .get(&block)
+            .is_some_and(|state| counts(eni, *state))
+        {
+            let mut one = BlockTally::default();
+            *field(&mut one) += 1;
+            tally.used += one.used;
+            tally.cooling += one.cooling;
+            tally.held += one.held;
+        }
+    }
+}

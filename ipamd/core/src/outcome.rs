@@ -1,0 +1,423 @@
+//! From action to durable intent, and from EC2's answer to the datastore.
+
+use crate::cloud::{CloudError, ErrorClass};
+use crate::datastore::Datastore;
+use crate::plan::{Action, Memory, Scope};
+use crate::reconcile::{Drift, reconcile};
+use crate::{
+    Block, BlockKind, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, Timestamp,
+};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// EC2 did what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Every ENI of this instance.
+    Described(Vec<EniView>),
+    /// The new ENI.
+    Created(EniView),
+    /// The new attachment.
+    Attached(crate::eni::AttachmentId),
+    /// Nothing to tell.
+    Modified,
+    /// The blocks that this call gave.
+    Assigned(Vec<Block>),
+    /// Nothing to tell.
+    Unassigned,
+    /// Nothing to tell.
+    Detached,
+    /// Nothing to tell.
+    Deleted,
+}
+
+/// Writes an action down as what is about to be done. Its records must be durable before the call
+/// is sent.
+pub fn begin(store: &mut Datastore, action: &Action, now: Timestamp) {
+    match action {
+        Action::Describe => {}
+        Action::Create {
+            handle,
+            token,
+            subnet,
+            card,
+            device_index,
+            kind,
+            count,
+            ..
+        } => {
+            if store.eni(*handle).is_none() {
+                let made = store.new_handle();
+                debug_assert_eq!(made, *handle);
+                store.insert_eni(Eni {
+                    handle: *handle,
+                    id: None,
+                    mac: None,
+                    primary: false,
+                    device_index: *device_index,
+                    card: *card,
+                    subnet: subnet.clone(),
+                    address: None,
+                    attachment: None,
+                    delete_on_termination: false,
+                    phase: Phase::Creating,
+                    unmanaged: None,
+                    ours: true,
+                    blocks: BTreeMap::new(),
+                    intent: None,
+                    in_doubt_since: None,
+                    written_at: now,
+                    since: now,
+                });
+            }
+            let intent = Intent::Create {
+                token: token.clone(),
+                kind: *kind,
+                count: *count,
+            };
+            set_intent(store, *handle, intent);
+        }
+        Action::Attach {
+            handle,
+            device_index,
+            ..
+        } => {
+            if let Some(eni) = store.eni_mut(*handle) {
+                eni.device_index = *device_index;
+            }
+            set_intent(store, *handle, Intent::Attach);
+        }
+        Action::SetDeleteOnTermination { handle, .. } => {
+            set_intent(store, *handle, Intent::SetDeleteOnTermination);
+        }
+        Action::Assign {
+            handle,
+            family,
+            kind,
+            count,
+            ..
+        } => {
+            let intent = Intent::Assign {
+                family: *family,
+                kind: *kind,
+                count: *count,
+            };
+            set_intent(store, *handle, intent);
+        }
+        Action::Unassign { handle, blocks, .. } => {
+            set_states(store, *handle, blocks, BlockState::Releasing);
+            set_intent(
+                store,
+                *handle,
+                Intent::Unassign {
+                    blocks: blocks.clone(),
+                },
+            );
+        }
+        Action::Detach { handle, .. } => {
+            if let Some(eni) = store.eni_mut(*handle) {
+                eni.phase = Phase::Leaving;
+            }
+            set_intent(store, *handle, Intent::Detach);
+        }
+        Action::Delete { handle, .. } => set_intent(store, *handle, Intent::Delete),
+    }
+}
+
+fn set_intent(store: &mut Datastore, handle: EniHandle, intent: Intent) {
+    if let Some(eni) = store.eni_mut(handle) {
+        eni.intent = Some(intent);
+    }
+}
+
+fn set_states(store: &mut Datastore, handle: EniHandle, blocks: &[Block], state: BlockState) {
+    if let Some(eni) = store.eni_mut(handle) {
+        for block in blocks {
+            if let Some(s) = eni.blocks.get_mut(block) {
+                *s = state;
+            }
+        }
+    }
+}
+
+/// After a restart: a call whose intent was stored may have been sent. A Create may be sent again (its
+/// token makes it the same call), and so may all that name what they want; an Assign may not, so
+/// its ENI is in doubt.
+pub fn resume(store: &mut Datastore, now: Timestamp) {
+    let handles: Vec<EniHandle> = store.enis().keys().copied().collect();
+    for handle in handles {
+        let Some(eni) = store.eni_mut(handle) else {
+            continue;
+        };
+        match eni.intent.take() {
+            Some(create @ Intent::Create { .. }) => eni.intent = Some(create),
+            Some(Intent::Assign { .. }) => eni.in_doubt_since = Some(now),
+            Some(Intent::Unassign { blocks }) => {
+                set_states(store, handle, &blocks, BlockState::Confirmed);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes EC2's answer in. `begun` is when the call was sent.
+pub fn finish(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    action: &Action,
+    result: Result<Done, CloudError>,
+    begun: Timestamp,
+    now: Timestamp,
+) -> Vec<Drift> {
+    let scope = scope_of(action, store);
+    match result {
+        Ok(done) => {
+            memory.succeeded(&Scope::Writes);
+            for scope in scope {
+                memory.succeeded(&scope);
+            }
+            succeed(store, memory, action, done, begun, now)
+        }
+        Err(error) => {
+            fail(store, memory, action, &error, now);
+            Vec::new()
+        }
+    }
+}
+
+/// What a success clears.
+fn scope_of(action: &Action, store: &Datastore) -> Vec<Scope> {
+    let subnet = |kind| {
+        action
+            .handle()
+            .and_then(|h| subnet_of(store, h))
+            .map(|s| Scope::Subnet(s, kind))
+    };
+    let own = action.handle().map(Scope::Eni);
+    match action {
+        Action::Describe => Vec::from([Scope::Describe]),
+        Action::Create { kind, .. } => subnet(*kind).into_iter().chain([Scope::NewEni]).collect(),
+        Action::Assign { kind, .. } => subnet(*kind).into_iter().chain(own).collect(),
+        _ => own.into_iter().collect(),
+    }
+}
+
+fn subnet_of(store: &Datastore, handle: EniHandle) -> Option<SubnetId> {
+    store.eni(handle).map(|eni| eni.subnet.clone())
+}
+
+fn succeed(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    action: &Action,
+    done: Done,
+    begun: Timestamp,
+    now: Timestamp,
+) -> Vec<Drift> {
+    if let Done::Described(views) = &done {
+        return reconcile(store, memory, views, begun, now);
+    }
+    let Some(handle) = action.handle() else {
+        return Vec::new();
+    };
+    if let Some(eni) = store.eni_mut(handle) {
+        eni.intent = None;
+        eni.written_at = now;
+        eni.in_doubt_since = None;
+    }
+    match done {
+        Done::Created(view) => {
+            if let Some(eni) = store.eni_mut(handle) {
+                eni.phase = Phase::Created;
+                eni.id = Some(view.id);
+                eni.mac = Some(view.mac);
+                eni.subnet = view.subnet;
+                eni.address = view.address;
+            }
+            add_blocks(store, handle, view.blocks);
+        }
+        Done::Attached(attachment) => {
+            if let Some(eni) = store.eni_mut(handle) {
+                memory.taken.remove(&(eni.card, eni.device_index));
+                eni.phase = Phase::Attached;
+                eni.attachment = Some(attachment);
+                eni.since = now;
+            }
+        }
+        Done::Modified => {
+            if let Some(eni) = store.eni_mut(handle) {
+                eni.delete_on_termination = true;
+            }
+        }
+        Done::Assigned(blocks) => add_blocks(store, handle, blocks),
+        Done::Unassigned => {
+            if let Action::Unassign { blocks, .. } = action {
+                for block in blocks {
+                    store.remove_block(handle, *block);
+                }
+            }
+        }
+        Done::Detached => detached(store, handle),
+        Done::Deleted => store.remove_eni(handle),
+        Done::Described(_) => {}
+    }
+    Vec::new()
+}
+
+fn add_blocks(store: &mut Datastore, handle: EniHandle, blocks: Vec<Block>) {
+    for block in blocks {
+        store.add_block(handle, block, BlockState::Confirmed);
+    }
+    store.recount();
+}
+
+fn detached(store: &mut Datastore, handle: EniHandle) {
+    let blocks: Vec<Block> = store
+        .eni(handle)
+        .map(|e| e.blocks.keys().copied().collect())
+        .unwrap_or_default();
+    for block in blocks {
+        store.remove_block(handle, block);
+    }
+    if let Some(eni) = store.eni_mut(handle) {
+        eni.phase = Phase::Detached;
+        eni.attachment = None;
+    }
+}
+
+/// EC2 refused, or nobody knows. The reaction is by class; see [`ErrorClass`].
+fn fail(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    action: &Action,
+    error: &CloudError,
+    now: Timestamp,
+) {
+    let Some(handle) = action.handle() else {
+        memory.failed(Scope::Describe, error, now);
+        return;
+    };
+    let unknown = error.class == ErrorClass::UnknownOutcome;
+    if let Some(eni) = store.eni_mut(handle) {
+        match action {
+            // Sent again with the same token.
+            Action::Create { .. } if unknown => {}
+            Action::Assign { .. } if unknown => {
+                eni.intent = None;
+                eni.in_doubt_since = Some(now);
+            }
+            _ => eni.intent = None,
+        }
+    }
+    match error.class {
+        ErrorClass::Throttled => memory.failed(Scope::Writes, error, now),
+        ErrorClass::NotFound if matches!(action, Action::Delete { .. }) => {
+            store.remove_eni(handle);
+            return;
+        }
+        ErrorClass::NotFound if matches!(action, Action::Detach { .. }) => {
+            detached(store, handle);
+            memory.look = true;
+            return;
+        }
+        ErrorClass::NotFound | ErrorClass::EniFull | ErrorClass::WrongState => memory.look = true,
+        _ => {}
+    }
+    match action {
+        Action::Create {
+            subnet,
+            kind,
+            count,
+            ..
+        } => {
+            let target = (handle, subnet.clone(), *kind, *count);
+            refused_blocks(memory, target, error, now, Scope::NewEni);
+            if unknown || error.class == ErrorClass::Throttled {
+                memory.failed(Scope::Eni(handle), error, now);
+            }
+            if !unknown {
+                store.remove_eni(handle);
+            }
+        }
+        Action::Assign { kind, count, .. } => {
+            if let Some(subnet) = subnet_of(store, handle) {
+                refused_blocks(
+                    memory,
+                    (handle, subnet, *kind, *count),
+                    error,
+                    now,
+                    Scope::Eni(handle),
+                );
+            }
+        }
+        Action::Attach {
+            card, device_index, ..
+        } => {
+            refused_attach(store, memory, handle, (*card, *device_index), error, now);
+        }
+        Action::Unassign { blocks, .. } => {
+            // Still on the ENI, as far as we know: still ours to give.
+            set_states(store, handle, blocks, BlockState::Confirmed);
+            memory.failed(Scope::Eni(handle), error, now);
+        }
+        _ => memory.failed(Scope::Eni(handle), error, now),
+    }
+}
+
+/// No blocks: the subnet's fault holds the subnet, anything else holds `otherwise`.
+fn refused_blocks(
+    memory: &mut Memory,
+    (_, subnet, kind, count): (EniHandle, SubnetId, BlockKind, u32),
+    error: &CloudError,
+    now: Timestamp,
+    otherwise: Scope,
+) {
+    match error.class {
+        // Fewer at once may still be had.
+        ErrorClass::NoFreePrefix if count > 1 => {
+            memory.batch.insert(subnet, count / 2);
+        }
+        ErrorClass::NoFreePrefix => {
+            memory.batch.remove(&subnet);
+            memory.failed(Scope::Subnet(subnet, BlockKind::Prefix), error, now);
+        }
+        ErrorClass::SubnetFull => {
+            memory.failed(Scope::Subnet(subnet.clone(), kind), error, now);
+            // A subnet without a free address has no free prefix either.
+            if kind == BlockKind::Address {
+                memory.failed(Scope::Subnet(subnet, BlockKind::Prefix), error, now);
+            }
+        }
+        ErrorClass::PrefixUnsupported => memory.prefix_unsupported = true,
+        ErrorClass::Throttled => {}
+        _ => memory.failed(otherwise, error, now),
+    }
+}
+
+/// An ENI that can't be attached here goes again; one whose place is taken tries the next.
+fn refused_attach(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    handle: EniHandle,
+    place: (u32, u32),
+    error: &CloudError,
+    now: Timestamp,
+) {
+    match error.class {
+        ErrorClass::IndexTaken => {
+            memory.taken.insert(place);
+            memory.look = true;
+        }
+        ErrorClass::InstanceFull | ErrorClass::EniFull => {
+            memory.look = true;
+            memory.failed(Scope::NewEni, error, now);
+            detached(store, handle);
+        }
+        ErrorClass::NotFound => {
+            memory.failed(Scope::NewEni, error, now);
+            store.remove_eni(handle);
+        }
+        ErrorClass::Throttled => {}
+        _ => memory.failed(Scope::Eni(handle), error, now),
+    }
+}

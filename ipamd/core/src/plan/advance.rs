@@ -1,0 +1,124 @@
+//! Brings ENIs that are half-way one step on, and keeps EC2's word fresh.
+
+use super::{Action, CONSISTENCY, DESCRIBE_EVERY, Draft, Note, Scope};
+use crate::{Eni, Intent, Phase};
+use core::time::Duration;
+
+/// A detached ENI can be deleted once EC2 has really let go of it: a second or two.
+const DETACH_SETTLES: Duration = Duration::from_secs(2);
+
+/// After something unexpected, EC2 is asked this soon; more often would only read the same lag.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Whether and when to ask EC2 which ENIs there are.
+pub(super) fn describe(draft: &mut Draft<'_>) {
+    let memory = draft.input.memory;
+    if draft.input.describing {
+        return;
+    }
+    let doubts = draft.store.enis.values().filter_map(|e| e.in_doubt_since);
+    // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.
+    let due = match memory.described.filter(|_| memory.known) {
+        None => draft.now,
+        Some(last) => doubts
+            .map(|since| (since + CONSISTENCY).max(last + Duration::from_secs(1)))
+            .chain((memory.look || !memory.missing.is_empty()).then(|| last + LOOK_AGAIN))
+            .chain([last + DESCRIBE_EVERY])
+            .min()
+            .unwrap_or(draft.now),
+    };
+    let held = memory.held(&[Scope::Describe], draft.now).map(|h| h.until);
+    let due = held.map_or(due, |until| due.max(until));
+    if due <= draft.now {
+        draft.act(Action::Describe);
+    } else {
+        draft.wake(due);
+    }
+}
+
+/// The next step of each ENI that is on its way in or out.
+pub(super) fn enis(draft: &mut Draft<'_>) {
+    let store = draft.store;
+    for eni in store.enis.values() {
+        if let Some(since) = eni.in_doubt_since {
+            draft
+                .plan
+                .report
+                .note(Note::InDoubt(eni.handle, since + CONSISTENCY));
+        }
+        if eni.unmanaged.is_some() || !draft.idle(eni) {
+            continue;
+        }
+        if let Some(action) = next_step(draft, eni) {
+            draft.act(action);
+        }
+    }
+}
+
+fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {
+    let handle = eni.handle;
+    match eni.phase {
+        Phase::Creating => create_again(eni),
+        Phase::Created => Some(Action::Attach {
+            handle,
+            eni: eni.id.clone()?,
+            card: eni.card,
+            device_index: free_index(draft, eni),
+        }),
+        Phase::Attached | Phase::Ready if eni.ours && !eni.delete_on_termination => {
+            Some(Action::SetDeleteOnTermination {
+                handle,
+                eni: eni.id.clone()?,
+                attachment: eni.attachment.clone()?,
+            })
+        }
+        Phase::Attached | Phase::Ready => None,
+        Phase::Leaving if draft.store.leases_on(handle) == 0 => Some(Action::Detach {
+            handle,
+            attachment: eni.attachment.clone()?,
+        }),
+        Phase::Leaving => None,
+        Phase::Detached => {
+            let at = eni.written_at + DETACH_SETTLES;
+            if at > draft.now {
+                draft.wake(at);
+                return None;
+            }
+            Some(Action::Delete {
+                handle,
+                eni: eni.id.clone()?,
+            })
+        }
+    }
+}
+
+/// The same token gives the same ENI, so a create with an unknown outcome is sent once more.
+fn create_again(eni: &Eni) -> Option<Action> {
+    let Some(Intent::Create { token, kind, count }) = &eni.intent else {
+        return None;
+    };
+    Some(Action::Create {
+        handle: eni.handle,
+        token: token.clone(),
+        subnet: eni.subnet.clone(),
+        card: eni.card,
+        device_index: eni.device_index,
+        family: crate::Family::V4,
+        kind: *kind,
+        count: *count,
+    })
+}
+
+/// The ENI's own place, unless EC2 said that somebody has it.
+fn free_index(draft: &Draft<'_>, eni: &Eni) -> u32 {
+    if draft
+        .input
+        .memory
+        .taken
+        .contains(&(eni.card, eni.device_index))
+    {
+        super::grow::next_index(draft, eni.card, &[])
+    } else {
+        eni.device_index
+    }
+}

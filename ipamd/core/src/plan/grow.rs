@@ -1,0 +1,199 @@
+//! More addresses: all that are needed, at once.
+
+use super::{Action, Draft, Note, Scope, target};
+use crate::{BlockKind, Eni, EniHandle, Family, Phase, SubnetId};
+use alloc::format;
+use alloc::vec::Vec;
+
+/// Plans the missing addresses; returns how many were missing.
+pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
+    let prefixes = draft.prefixes();
+    if draft.input.policy.prefixes && !prefixes {
+        draft.plan.report.note(Note::NoPrefixesHere);
+    }
+    let goal = target(
+        draft.input.policy,
+        draft.input.limits,
+        prefixes,
+        &draft.tally,
+        draft.input.waiting,
+    );
+    if draft.supply >= goal.keep {
+        if draft.coming > 0 {
+            draft.plan.report.note(Note::Growing(draft.coming));
+        }
+        return 0;
+    }
+    let short = goal.grow_to - draft.supply;
+    let rest = fill_enis(draft, short);
+    let rest = new_enis(draft, rest);
+    if rest < short || draft.coming > 0 {
+        draft.plan.report.note(Note::Growing(draft.coming));
+    }
+    short
+}
+
+/// The kind of block to ask of a subnet now: prefixes if wanted and to be had, else single
+/// addresses; `None` while the subnet has neither.
+fn kind_for(draft: &mut Draft<'_>, subnet: &SubnetId) -> Option<BlockKind> {
+    let wanted: &[BlockKind] = if draft.prefixes() {
+        &[BlockKind::Prefix, BlockKind::Address]
+    } else {
+        &[BlockKind::Address]
+    };
+    for &kind in wanted {
+        let memory = draft.input.memory;
+        let Some(hold) = memory.held(&[Scope::Subnet(subnet.clone(), kind)], draft.now) else {
+            return Some(kind);
+        };
+        let (error, until) = (hold.error.clone(), hold.until);
+        let (subnet, kind) = (Some(subnet.clone()), Some(kind));
+        draft.plan.report.note(Note::Held {
+            error,
+            subnet,
+            kind,
+            until,
+        });
+    }
+    None
+}
+
+/// How many blocks of `kind` make up `addresses`, within what EC2 lately granted at once.
+fn blocks_for(draft: &Draft<'_>, subnet: &SubnetId, kind: BlockKind, addresses: u32) -> u32 {
+    let blocks = addresses.div_ceil(kind.capacity(Family::V4));
+    match draft.input.memory.batch.get(subnet) {
+        Some(limit) if kind == BlockKind::Prefix => blocks.min(*limit),
+        _ => blocks,
+    }
+}
+
+fn slots(draft: &Draft<'_>) -> u32 {
+    draft.input.limits.ipv4_per_eni.saturating_sub(1)
+}
+
+/// One Assign for each attached ENI with room, the first ENIs first. Returns what is still missing.
+fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
+    let store = draft.store;
+    let mut enis: Vec<&Eni> = store.enis.values().filter(|e| takes_blocks(e)).collect();
+    enis.sort_by_key(|e| (e.card, e.device_index));
+    for eni in enis {
+        let Some(id) = eni.id.clone().filter(|_| missing > 0) else {
+            continue;
+        };
+        if !draft.idle(eni) {
+            continue;
+        }
+        let Some(kind) = kind_for(draft, &eni.subnet) else {
+            continue;
+        };
+        let held = u32::try_from(eni.blocks.len()).unwrap_or(u32::MAX);
+        let room = slots(draft).saturating_sub(held);
+        let count = room.min(blocks_for(draft, &eni.subnet, kind, missing));
+        if count == 0 {
+            continue;
+        }
+        missing = arrange(draft, kind, count, missing);
+        let (handle, family) = (eni.handle, Family::V4);
+        draft.act(Action::Assign {
+            handle,
+            eni: id,
+            family,
+            kind,
+            count,
+        });
+    }
+    missing
+}
+
+fn takes_blocks(eni: &Eni) -> bool {
+    eni.unmanaged.is_none()
+        && matches!(eni.phase, Phase::Attached | Phase::Ready)
+        && eni.in_doubt_since.is_none()
+}
+
+/// As many new ENIs as the rest takes, side by side. Returns what is still missing.
+fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
+    let mut made: Vec<u32> = Vec::new();
+    let card = draft.input.limits.default_card;
+    let limits = draft.input.limits;
+    let allowed = draft
+        .input
+        .policy
+        .max_eni
+        .map_or(limits.enis, |max| max.max(1).min(limits.enis));
+    let present = draft
+        .store
+        .enis
+        .values()
+        .filter(|e| e.takes_slot() && e.card == card)
+        .count();
+    let present = u32::try_from(present).unwrap_or(u32::MAX);
+    let Some(subnet) = draft.input.subnet.cloned() else {
+        return missing;
+    };
+    while missing > 0 {
+        let made_count = u32::try_from(made.len()).unwrap_or(u32::MAX);
+        if present.saturating_add(made_count) >= allowed {
+            draft.plan.report.note(Note::AtLimit {
+                enis: allowed,
+                blocks_per_eni: slots(draft),
+                by_setting: allowed < limits.enis,
+            });
+            break;
+        }
+        if let Some(hold) = draft.input.memory.held(&[Scope::NewEni], draft.now) {
+            let (error, until) = (hold.error.clone(), hold.until);
+            draft.plan.report.note(Note::Held {
+                error,
+                subnet: None,
+                kind: None,
+                until,
+            });
+            break;
+        }
+        let Some(kind) = kind_for(draft, &subnet) else {
+            break;
+        };
+        let count = slots(draft).min(blocks_for(draft, &subnet, kind, missing));
+        if count == 0 {
+            break;
+        }
+        let handle = EniHandle(draft.store.next_handle().0 + u64::from(made_count));
+        let device_index = next_index(draft, card, &made);
+        made.push(device_index);
+        missing = arrange(draft, kind, count, missing);
+        draft.act(Action::Create {
+            handle,
+            token: format!("{}-{}", draft.input.token_prefix, handle.0),
+            subnet: subnet.clone(),
+            card,
+            device_index,
+            family: Family::V4,
+            kind,
+            count,
+        });
+    }
+    missing
+}
+
+/// Books blocks that are being asked for.
+fn arrange(draft: &mut Draft<'_>, kind: BlockKind, count: u32, missing: u32) -> u32 {
+    let brings = kind.capacity(Family::V4).saturating_mul(count);
+    draft.coming = draft.coming.saturating_add(brings);
+    draft.supply = draft.supply.saturating_add(brings);
+    missing.saturating_sub(brings)
+}
+
+/// The lowest place on a card that no ENI has, as far as we know.
+pub(super) fn next_index(draft: &Draft<'_>, card: u32, made: &[u32]) -> u32 {
+    let used = |i: u32| {
+        made.contains(&i)
+            || draft.input.memory.taken.contains(&(card, i))
+            || draft
+                .store
+                .enis
+                .values()
+                .any(|e| e.card == card && e.device_index == i && e.takes_slot())
+    };
+    (0..).find(|i| !used(*i)).unwrap_or(0)
+}

@@ -1,0 +1,162 @@
+//! What earlier answers taught: when to try again, and how.
+//!
+//! Volatile on purpose: a restarted daemon may ask once more.
+
+use crate::cloud::{CloudError, ErrorClass};
+use crate::{BlockKind, EniHandle, SubnetId, Timestamp};
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::fmt;
+use core::time::Duration;
+
+/// What a back-off holds up. Narrow on purpose: one subnet's fault is not the node's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Every EC2 write: EC2 said to slow down.
+    Writes,
+    /// DescribeNetworkInterfaces.
+    Describe,
+    /// New addresses of this kind from this subnet.
+    Subnet(SubnetId, BlockKind),
+    /// New ENIs.
+    NewEni,
+    /// Anything on this ENI.
+    Eni(EniHandle),
+}
+
+/// A back-off: not before `until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Next try.
+    pub until: Timestamp,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last one.
+    pub error: CloudError,
+}
+
+/// More addresses than the targets ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surplus {
+    /// Without a break since.
+    pub since: Timestamp,
+    /// The least it was: what can go without being missed.
+    pub low: u32,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub(crate) holds: BTreeMap<Scope, Hold>,
+    /// EC2 refused a batch of prefixes: ask for at most this many at once.
+    pub(crate) batch: BTreeMap<SubnetId, u32>,
+    /// EC2 refused prefixes on this instance type.
+    pub(crate) prefix_unsupported: bool,
+    /// Device indexes that EC2 says are taken, by whom we don't know.
+    pub(crate) taken: BTreeSet<(u32, u32)>,
+    /// See [`Surplus`].
+    pub(crate) surplus: Option<Surplus>,
+    /// EC2 has told us of every ENI in this run, or the store had it from this boot.
+    pub(crate) known: bool,
+    /// Something was not as expected: look at EC2 soon.
+    pub(crate) look: bool,
+    /// When the last Describe that was answered began.
+    pub(crate) described: Option<Timestamp>,
+    /// What EC2 did not name in the last Describe, and since when.
+    pub(crate) missing: BTreeMap<crate::reconcile::Thing, Timestamp>,
+    /// xorshift state of the jitter.
+    jitter: u64,
+}
+
+impl Memory {
+    /// Nothing learned yet. `known`: the store had this boot's state. `seed` of the jitter.
+    #[must_use]
+    pub fn new(known: bool, seed: u64, now: Timestamp) -> Self {
+        Self {
+            known,
+            described: known.then_some(now),
+            jitter: seed | 1,
+            ..Self::default()
+        }
+    }
+
+    /// Whether EC2's (or this boot's stored) word on all ENIs has been heard.
+    #[must_use]
+    pub const fn known(&self) -> bool {
+        self.known
+    }
+
+    /// The hold on any of these scopes that lasts longest.
+    #[must_use]
+    pub fn held(&self, scopes: &[Scope], now: Timestamp) -> Option<&Hold> {
+        scopes
+            .iter()
+            .filter_map(|s| self.holds.get(s))
+            .filter(|h| h.until > now)
+            .max_by_key(|h| h.until)
+    }
+
+    /// The ends of all holds that are not over.
+    pub(crate) fn hold_ends(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
+        self.holds
+            .values()
+            .map(|h| h.until)
+            .filter(move |t| *t > now)
+    }
+
+    /// A call in this scope went well.
+    pub(crate) fn succeeded(&mut self, scope: &Scope) {
+        self.holds.remove(scope);
+    }
+
+    /// A call failed: hold its scope, longer each time, with full jitter.
+    pub(crate) fn failed(&mut self, scope: Scope, error: &CloudError, now: Timestamp) {
+        let failures = self
+            .holds
+            .get(&scope)
+            .map_or(0, |h| h.failures)
+            .saturating_add(1);
+        let (base, cap) = backoff(error.class);
+        let ceiling = base.saturating_mul(1 << (failures - 1).min(10)).min(cap);
+        // Between half and all of it: full jitter would let a node hammer by luck.
+        let wait = ceiling / 2 + ceiling.mul_f64(self.fraction() / 2.0);
+        let hold = Hold {
+            until: now + wait,
+            failures,
+            error: error.clone(),
+        };
+        self.holds.insert(scope, hold);
+    }
+
+    /// 0 to 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        f64::from(u32::try_from(self.jitter >> 40).unwrap_or(0)) / f64::from(1u32 << 24)
+    }
+}
+
+/// First wait and longest wait, by what went wrong.
+const fn backoff(class: ErrorClass) -> (Duration, Duration) {
+    let secs = Duration::from_secs;
+    match class {
+        // Somebody has to free or add addresses: minutes, not seconds.
+        ErrorClass::SubnetFull | ErrorClass::NoFreePrefix | ErrorClass::AccountFull => {
+            (secs(30), secs(300))
+        }
+        ErrorClass::Unauthorized | ErrorClass::PrefixUnsupported => (secs(30), secs(600)),
+        ErrorClass::InstanceFull | ErrorClass::EniFull => (secs(10), secs(300)),
+        ErrorClass::Throttled => (secs(1), secs(60)),
+        ErrorClass::WrongState | ErrorClass::NotFound | ErrorClass::IndexTaken => {
+            (secs(1), secs(60))
+        }
+        ErrorClass::Unreachable | ErrorClass::UnknownOutcome => (secs(1), secs(30)),
+        ErrorClass::Other => (secs(2), secs(120)),
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; next try {}", self.error, self.until)
+    }
+}

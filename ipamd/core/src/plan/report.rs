@@ -1,0 +1,177 @@
+//! What the plan waits for, and why nothing more is done: data first, words at the end.
+
+use crate::cloud::CloudError;
+use crate::{BlockKind, EniHandle, SubnetId, Timestamp};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// One thing that the plan waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// EC2 has not told yet which ENIs there are.
+    Unknown,
+    /// `DISABLE_NETWORK_RESOURCE_PROVISIONING`
+    NotProvisioning,
+    /// This many addresses are missing and being asked for.
+    Growing(u32),
+    /// The instance takes no more, at its settings.
+    AtLimit {
+        /// ENIs that may be attached.
+        enis: u32,
+        /// Blocks on each.
+        blocks_per_eni: u32,
+        /// Whether `MAX_ENI` is the lower limit.
+        by_setting: bool,
+    },
+    /// A back-off.
+    Held {
+        /// What EC2 said.
+        error: CloudError,
+        /// Where, if it is one subnet's matter.
+        subnet: Option<SubnetId>,
+        /// Which kind of block.
+        kind: Option<BlockKind>,
+        /// Next try.
+        until: Timestamp,
+    },
+    /// An ENI's last write has no known outcome.
+    InDoubt(EniHandle, Timestamp),
+    /// Free addresses are there, but resting.
+    Cooling(u32, Timestamp),
+    /// Prefixes are wanted but this instance type has none.
+    NoPrefixesHere,
+    /// More than the targets ask for; given back at this time if it stays so.
+    Surplus(u32, Timestamp),
+}
+
+impl Note {
+    /// The label in logs, metrics and answers.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Unknown => "ec2_not_answered",
+            Self::NotProvisioning => "provisioning_disabled",
+            Self::Growing(_) => "growing",
+            Self::AtLimit { .. } => "instance_limit",
+            Self::Held { error, .. } => error.class.label(),
+            Self::InDoubt(..) => "in_doubt",
+            Self::Cooling(..) => "cooling",
+            Self::NoPrefixesHere => "prefix_unsupported",
+            Self::Surplus(..) => "surplus",
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("EC2 has not told yet which ENIs this instance has"),
+            Self::NotProvisioning => {
+                f.write_str("growth is off (DISABLE_NETWORK_RESOURCE_PROVISIONING)")
+            }
+            Self::Growing(n) => write!(f, "asking EC2 for {n} more addresses"),
+            Self::AtLimit {
+                enis,
+                blocks_per_eni,
+                by_setting,
+            } => write!(
+                f,
+                "{} {enis} ENIs with {blocks_per_eni} blocks each, and all are in use",
+                if *by_setting {
+                    "MAX_ENI allows"
+                } else {
+                    "this instance type takes"
+                },
+            ),
+            Self::Held {
+                error,
+                subnet,
+                kind,
+                until,
+            } => {
+                if let Some(subnet) = subnet {
+                    write!(f, "{subnet}: ")?;
+                }
+                if *kind == Some(BlockKind::Prefix) {
+                    f.write_str("no /28 prefix: ")?;
+                }
+                write!(f, "{error}; next try {until}")
+            }
+            Self::InDoubt(eni, until) => {
+                write!(
+                    f,
+                    "a call on ENI #{} was not answered; EC2 is asked at {until}",
+                    eni.0
+                )
+            }
+            Self::Cooling(n, until) => {
+                write!(
+                    f,
+                    "{n} released addresses are resting; the first is free at {until}"
+                )
+            }
+            Self::NoPrefixesHere => f.write_str(
+                "this instance type takes no prefixes (not Nitro); single addresses are used",
+            ),
+            Self::Surplus(n, at) => {
+                write!(
+                    f,
+                    "{n} addresses more than the targets ask for; given back from {at}"
+                )
+            }
+        }
+    }
+}
+
+/// Everything that a plan has to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "an unread report helps nobody"]
+pub struct Report {
+    /// In the order in which they were found.
+    pub notes: Vec<Note>,
+    /// Of the ADDs that wait, so many get nothing from what is there or on its way.
+    pub unmet: u32,
+    /// The earliest time at which that may change by itself.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Report {
+    pub(crate) fn note(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// The notes that stand in the way of an ADD, as words.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let mut text = String::new();
+        for note in self
+            .notes
+            .iter()
+            .filter(|n| !matches!(n, Note::Surplus(..)))
+        {
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(&note.to_string());
+        }
+        text
+    }
+
+    /// The label of the first note that stands in the way.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        self.notes
+            .iter()
+            .find(|n| {
+                !matches!(
+                    n,
+                    Note::Surplus(..) | Note::NoPrefixesHere | Note::Growing(_)
+                )
+            })
+            .or_else(|| self.notes.first())
+            .map_or("pool_empty", Note::label)
+    }
+}

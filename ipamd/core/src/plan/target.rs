@@ -1,0 +1,64 @@
+//! How many addresses there should be.
+
+use super::Policy;
+use crate::datastore::Tally;
+use crate::limits::InstanceLimits;
+
+/// The pool's size that the settings ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// With fewer than this, the pool grows.
+    pub keep: u32,
+    /// Growing, it grows to this: as `keep`, or rounded up to whole ENIs.
+    pub grow_to: u32,
+    /// Only whole ENIs are given back (`WARM_ENI_TARGET`).
+    pub whole_enis: bool,
+}
+
+/// Addresses that a secondary ENI can hold in the policy's kind of block.
+#[must_use]
+pub fn per_eni(limits: &InstanceLimits, prefixes: bool) -> u32 {
+    limits.ipv4_per_eni.saturating_sub(1) * if prefixes { 16 } else { 1 }
+}
+
+/// The target for the pods that are there and the ADDs that wait.
+///
+/// Addresses that are cooling or held are no supply, and are asked for on top: an address that can't
+/// be given is not a warm one. No warm address beyond `max_pods`; pods that are there count whatever
+/// `max_pods` says.
+#[must_use]
+pub fn target(
+    policy: &Policy,
+    limits: &InstanceLimits,
+    prefixes: bool,
+    tally: &Tally,
+    waiting: u32,
+) -> Target {
+    let need = tally.used + waiting;
+    let warm_ip = policy.warm_ip.unwrap_or(0);
+    let minimum = policy.minimum_ip.unwrap_or(0);
+    let by_address = warm_ip > 0 || minimum > 0;
+    let unit = per_eni(limits, prefixes).max(1);
+    let wanted = if by_address {
+        need.saturating_add(warm_ip).max(minimum)
+    } else if prefixes {
+        need.saturating_add(policy.warm_prefix.saturating_mul(16))
+    } else {
+        // A target of 0 still keeps one address for the next pod, as Amazon's CNI does.
+        need.saturating_add(policy.warm_eni.saturating_mul(unit).max(1))
+    };
+    let clamp = |n: u32| policy.max_pods.map_or(n, |max| n.min(max).max(need));
+    let busy = tally.cooling + tally.held;
+    let keep = clamp(wanted) + busy;
+    let whole_enis = !by_address && !prefixes;
+    let grow_to = if whole_enis {
+        (clamp(keep.div_ceil(unit).saturating_mul(unit))).max(keep)
+    } else {
+        keep
+    };
+    Target {
+        keep,
+        grow_to,
+        whole_enis,
+    }
+}

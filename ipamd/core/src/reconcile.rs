@@ -1,0 +1,291 @@
+//! EC2's word against the datastore, with care for its lag.
+//!
+//! The answer to a write outranks a Describe begun less than [`CONSISTENCY`] after it, and an
+//! absence needs two Describes [`ABSENCE`] apart. What leases stand on is never handed on silently:
+//! it becomes [`BlockState::Lost`] and is told.
+
+use crate::datastore::Datastore;
+use crate::plan::{CONSISTENCY, Memory};
+use crate::{Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, Timestamp};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Two Describes this far apart agree on an absence before it counts.
+pub const ABSENCE: Duration = Duration::from_secs(30);
+
+/// Something that EC2 should name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thing {
+    /// An ENI.
+    Eni(EniHandle),
+    /// A block on an ENI.
+    Block(EniHandle, Block),
+}
+
+/// What was not as the datastore had it, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// An ENI of this instance that was not known.
+    NewEni(EniHandle),
+    /// A block that was not known.
+    NewBlock(EniHandle, Block),
+    /// A block is gone; nobody had a lease in it.
+    BlockGone(EniHandle, Block),
+    /// A block is gone and this many leases stand in it.
+    BlockLost(EniHandle, Block, u32),
+    /// An ENI is gone; nobody had a lease on it.
+    EniGone(EniHandle),
+    /// An ENI is gone and this many leases stand on it.
+    EniLost(EniHandle, u32),
+}
+
+/// Takes a Describe in that was begun at `begun`.
+pub fn reconcile(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    views: &[EniView],
+    begun: Timestamp,
+    now: Timestamp,
+) -> Vec<Drift> {
+    memory.known = true;
+    memory.look = false;
+    memory.described = Some(begun);
+    let mut drift = Vec::new();
+    let mut seen = BTreeSet::new();
+    // First every ENI, then every block: a block must be held against all primary addresses.
+    for view in views {
+        seen.insert(take_eni(store, view, &mut drift, now));
+    }
+    for view in views {
+        if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle) {
+            take_blocks(store, memory, handle, view, begun, &mut drift);
+        }
+    }
+    let unseen: Vec<EniHandle> = store
+        .enis()
+        .values()
+        .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e))
+        .map(|e| e.handle)
+        .collect();
+    memory.missing.retain(|thing, _| match thing {
+        Thing::Eni(handle) => unseen.contains(handle),
+        Thing::Block(handle, block) => store
+            .eni(*handle)
+            .is_some_and(|e| e.blocks.contains_key(block)),
+    });
+    for handle in unseen {
+        if absent(store, memory, Thing::Eni(handle), begun) {
+            lose_eni(store, handle, &mut drift);
+        }
+    }
+    store.recount();
+    drift
+}
+
+/// Knowledge from IMDS alone: it adds what is not known and takes nothing away. What it adds is
+/// unconfirmed.
+pub fn learn_from_metadata(store: &mut Datastore, views: &[EniView], now: Timestamp) {
+    for view in views {
+        if store.eni_by_id(&view.id).is_none() {
+            take_eni(store, view, &mut Vec::new(), now);
+        } else if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle)
+            && store
+                .eni(handle)
+                .is_some_and(|e| e.address.is_none() && view.address.is_some())
+            && let Some(eni) = store.eni_mut(handle)
+        {
+            eni.address = view.address;
+        }
+    }
+    store.recount();
+}
+
+fn attached_as_we_know(eni: &Eni) -> bool {
+    matches!(eni.phase, Phase::Attached | Phase::Ready | Phase::Leaving)
+}
+
+/// Whether a thing that this Describe does not name is really gone.
+fn absent(store: &Datastore, memory: &mut Memory, thing: Thing, begun: Timestamp) -> bool {
+    let handle = match thing {
+        Thing::Eni(handle) | Thing::Block(handle, _) => handle,
+    };
+    let Some(eni) = store.eni(handle) else {
+        return false;
+    };
+    if begun < eni.written_at + CONSISTENCY {
+        memory.look = true;
+        return false;
+    }
+    let first = *memory.missing.entry(thing).or_insert(begun);
+    if begun.since(first) < ABSENCE {
+        return false;
+    }
+    memory.missing.remove(&thing);
+    true
+}
+
+/// The ENI itself: known again, or new.
+fn take_eni(
+    store: &mut Datastore,
+    view: &EniView,
+    drift: &mut Vec<Drift>,
+    now: Timestamp,
+) -> EniHandle {
+    let known = store.eni_by_id(&view.id).map(|e| e.handle);
+    let handle = known.unwrap_or_else(|| {
+        let handle = adopt(store, view, now);
+        drift.push(Drift::NewEni(handle));
+        handle
+    });
+    let changed = store.eni(handle).is_some_and(|eni| {
+        let mut next = eni.clone();
+        refresh(&mut next, view);
+        next != *eni
+    });
+    if changed && let Some(eni) = store.eni_mut(handle) {
+        refresh(eni, view);
+    }
+    handle
+}
+
+fn refresh(eni: &mut Eni, view: &EniView) {
+    eni.unmanaged = view.unmanaged;
+    eni.ours |= view.ours;
+    if eni.address.is_none() {
+        eni.address = view.address;
+    }
+    if let Some(attachment) = &view.attachment {
+        if attachment.id.is_some() {
+            eni.attachment.clone_from(&attachment.id);
+        }
+        eni.card = attachment.card;
+        eni.device_index = attachment.device_index;
+        // `true` is never unsaid by a Describe that lags behind our own Modify.
+        eni.delete_on_termination |= attachment.delete_on_termination.unwrap_or(false);
+        if eni.phase == Phase::Created && eni.intent.is_none() {
+            eni.phase = Phase::Attached;
+        }
+    }
+}
+
+fn adopt(store: &mut Datastore, view: &EniView, now: Timestamp) -> EniHandle {
+    let handle = store.new_handle();
+    let attachment = view.attachment.as_ref();
+    store.insert_eni(Eni {
+        handle,
+        id: Some(view.id.clone()),
+        mac: Some(view.mac),
+        // EC2 attaches the first interface of an instance at card 0, index 0.
+        primary: attachment.is_some_and(|a| a.card == 0 && a.device_index == 0),
+        device_index: attachment.map_or(0, |a| a.device_index),
+        card: attachment.map_or(0, |a| a.card),
+        subnet: view.subnet.clone(),
+        address: view.address,
+        attachment: attachment.and_then(|a| a.id.clone()),
+        delete_on_termination: attachment
+            .and_then(|a| a.delete_on_termination)
+            .unwrap_or(false),
+        phase: if attachment.is_some() {
+            Phase::Attached
+        } else {
+            Phase::Detached
+        },
+        unmanaged: view.unmanaged,
+        ours: view.ours,
+        blocks: BTreeMap::new(),
+        intent: None,
+        in_doubt_since: None,
+        written_at: Timestamp(0),
+        since: now,
+    });
+    handle
+}
+
+/// The ENI's blocks: what EC2 names is confirmed, what it does not name is gone if it stays so.
+fn take_blocks(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    handle: EniHandle,
+    view: &EniView,
+    begun: Timestamp,
+    drift: &mut Vec<Drift>,
+) {
+    let Some(eni) = store.eni(handle) else { return };
+    let lagging = begun < eni.written_at + CONSISTENCY;
+    let releasing = |eni: &Eni, block: &Block| match &eni.intent {
+        Some(Intent::Unassign { blocks }) => blocks.contains(block),
+        _ => false,
+    };
+    let mut confirm = Vec::new();
+    for block in &view.blocks {
+        match eni.blocks.get(block) {
+            Some(BlockState::Confirmed) => {}
+            Some(_) if releasing(eni, block) => {}
+            Some(_) => confirm.push((*block, false)),
+            // A block that we gave back a moment ago may still be named.
+            None if lagging => memory.look = true,
+            None => confirm.push((*block, true)),
+        }
+    }
+    let lost =
+        |b: &Block| eni.blocks.get(b) == Some(&BlockState::Lost) && store.used.contains_key(b);
+    let gone: Vec<Block> = eni
+        .blocks
+        .keys()
+        .filter(|b| !view.blocks.contains(b) && !lost(b))
+        .copied()
+        .collect();
+    for (block, new) in confirm {
+        if store.add_block(handle, block, BlockState::Confirmed) && new {
+            drift.push(Drift::NewBlock(handle, block));
+        }
+    }
+    for block in gone {
+        if absent(store, memory, Thing::Block(handle, block), begun) {
+            lose_block(store, handle, block, drift);
+        }
+    }
+    settle_doubt(store, memory, handle, begun);
+}
+
+/// A Describe begun past the consistency window has told what came of an unanswered call.
+fn settle_doubt(store: &mut Datastore, memory: &mut Memory, handle: EniHandle, begun: Timestamp) {
+    match store.eni(handle).and_then(|e| e.in_doubt_since) {
+        Some(since) if begun >= since + CONSISTENCY => {
+            if let Some(eni) = store.eni_mut(handle) {
+                eni.in_doubt_since = None;
+            }
+        }
+        Some(_) => memory.look = false,
+        None => {}
+    }
+}
+
+fn lose_block(store: &mut Datastore, handle: EniHandle, block: Block, drift: &mut Vec<Drift>) {
+    let leases = store.used.get(&block).copied().unwrap_or(0);
+    if leases == 0 {
+        store.remove_block(handle, block);
+        drift.push(Drift::BlockGone(handle, block));
+    } else {
+        store.add_block(handle, block, BlockState::Lost);
+        drift.push(Drift::BlockLost(handle, block, leases));
+    }
+}
+
+fn lose_eni(store: &mut Datastore, handle: EniHandle, drift: &mut Vec<Drift>) {
+    let leases = store.leases_on(handle);
+    if leases == 0 {
+        store.remove_eni(handle);
+        drift.push(Drift::EniGone(handle));
+        return;
+    }
+    let blocks: Vec<Block> = store
+        .eni(handle)
+        .map(|e| e.blocks.keys().copied().collect())
+        .unwrap_or_default();
+    for block in blocks {
+        store.add_block(handle, block, BlockState::Lost);
+    }
+    drift.push(Drift::EniLost(handle, leases));
+}

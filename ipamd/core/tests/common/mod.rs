@@ -1,0 +1,274 @@
+//! A naive EC2 for tests of the core: every call works at once, addresses never run out, and virtual
+//! time passes only when nothing else can happen.
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
+
+use ipam_core::datastore::{Datastore, Request};
+use ipam_core::limits::{InstanceLimits, limits_of};
+use ipam_core::outcome::{Done, begin, finish};
+use ipam_core::plan::{Action, Input, Memory, Plan, Policy, plan};
+use ipam_core::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+pub struct World {
+    pub store: Datastore,
+    pub memory: Memory,
+    pub policy: Policy,
+    pub limits: InstanceLimits,
+    pub now: Timestamp,
+    pub calls: BTreeMap<&'static str, u32>,
+    pub waiting: u32,
+    pub subnet: SubnetId,
+    /// EC2's own books.
+    pub ec2: BTreeMap<EniId, EniView>,
+    next_address: u32,
+    next_prefix: u32,
+    next_id: u32,
+    pods: u32,
+}
+
+pub fn key(n: u32) -> AttachmentKey {
+    AttachmentKey {
+        network: "n".into(),
+        container_id: format!("c{n}"),
+        if_name: "eth0".into(),
+    }
+}
+
+impl World {
+    pub fn new(instance_type: &str, policy: Policy) -> Self {
+        let mut world = Self {
+            store: Datastore::new(policy.cooldown),
+            memory: Memory::new(false, 7, Timestamp(1_000_000)),
+            limits: limits_of(instance_type),
+            policy,
+            now: Timestamp(1_000_000),
+            calls: BTreeMap::new(),
+            waiting: 0,
+            subnet: "subnet-1".into(),
+            ec2: BTreeMap::new(),
+            next_address: 0,
+            next_prefix: 0,
+            next_id: 0,
+            pods: 0,
+        };
+        let primary = world.new_eni();
+        world.attach(&primary, 0);
+        world
+    }
+
+    fn new_eni(&mut self) -> EniId {
+        self.next_id += 1;
+        let id = EniId(format!("eni-{}", self.next_id));
+        let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + 10 + self.next_id));
+        let view = EniView {
+            id: id.clone(),
+            mac: Mac([2, 0, 0, 0, 0, self.next_id as u8]),
+            attachment: None,
+            subnet: self.subnet.clone(),
+            address: Some(ipnet::IpNet::new(address, 16).unwrap()),
+            blocks: vec![],
+            unmanaged: None,
+            ours: self.next_id > 1,
+        };
+        self.ec2.insert(id.clone(), view);
+        id
+    }
+
+    fn attach(&mut self, id: &EniId, device_index: u32) {
+        self.ec2.get_mut(id).unwrap().attachment = Some(AttachmentView {
+            id: Some(format!("attach-{id}")),
+            device_index,
+            card: 0,
+            delete_on_termination: Some(device_index == 0),
+        });
+    }
+
+    pub fn give(&mut self, id: &EniId, kind: BlockKind, count: u32) -> Vec<Block> {
+        let blocks: Vec<Block> = (0..count)
+            .map(|_| match kind {
+                BlockKind::Address => {
+                    self.next_address += 1;
+                    Block::address(Ipv4Addr::from(0x0a00_4000 + self.next_address).into())
+                }
+                BlockKind::Prefix => {
+                    self.next_prefix += 1;
+                    Block::prefix_of(Ipv4Addr::from(0x0a00_8000 + 16 * self.next_prefix).into())
+                }
+            })
+            .collect();
+        self.ec2.get_mut(id).unwrap().blocks.extend(&blocks);
+        blocks
+    }
+
+    pub fn plan(&self) -> Plan {
+        let input = Input {
+            policy: &self.policy,
+            limits: &self.limits,
+            memory: &self.memory,
+            waiting: self.waiting,
+            in_flight: &BTreeSet::new(),
+            describing: false,
+            provisioning: true,
+            subnet: Some(&self.subnet),
+            token_prefix: "t",
+        };
+        plan(&self.store, &input, self.now)
+    }
+
+    fn count(&mut self, call: &'static str) {
+        *self.calls.entry(call).or_default() += 1;
+    }
+
+    /// Does what EC2 would, and tells the core.
+    pub fn carry_out(&mut self, action: &Action) {
+        begin(&mut self.store, action, self.now);
+        let done = match action {
+            Action::Describe => {
+                self.count("describe");
+                Done::Described(
+                    self.ec2
+                        .values()
+                        .filter(|v| v.attachment.is_some())
+                        .cloned()
+                        .collect(),
+                )
+            }
+            Action::Create { kind, count, .. } => {
+                self.count("create");
+                let id = self.new_eni();
+                self.give(&id, *kind, *count);
+                Done::Created(self.ec2[&id].clone())
+            }
+            Action::Attach {
+                eni, device_index, ..
+            } => {
+                self.count("attach");
+                self.attach(eni, *device_index);
+                Done::Attached(format!("attach-{eni}"))
+            }
+            Action::SetDeleteOnTermination { eni, .. } => {
+                self.count("modify");
+                let attachment = self.ec2.get_mut(eni).unwrap().attachment.as_mut().unwrap();
+                attachment.delete_on_termination = Some(true);
+                Done::Modified
+            }
+            Action::Assign {
+                eni, kind, count, ..
+            } => {
+                self.count("assign");
+                Done::Assigned(self.give(eni, *kind, *count))
+            }
+            Action::Unassign { eni, blocks, .. } => {
+                self.count("unassign");
+                self.ec2
+                    .get_mut(eni)
+                    .unwrap()
+                    .blocks
+                    .retain(|b| !blocks.contains(b));
+                Done::Unassigned
+            }
+            Action::Detach { attachment, .. } => {
+                self.count("detach");
+                let eni = self.ec2.values_mut().find(|v| {
+                    v.attachment
+                        .as_ref()
+                        .is_some_and(|a| a.id.as_ref() == Some(attachment))
+                });
+                eni.unwrap().attachment = None;
+                Done::Detached
+            }
+            Action::Delete { eni, .. } => {
+                self.count("delete");
+                self.ec2.remove(eni);
+                Done::Deleted
+            }
+        };
+        finish(
+            &mut self.store,
+            &mut self.memory,
+            action,
+            Ok(done),
+            self.now,
+            self.now,
+        );
+        self.wire();
+    }
+
+    /// The host's side is always done at once here.
+    pub fn wire(&mut self) {
+        let enis: Vec<Eni> = self.store.enis().values().cloned().collect();
+        for eni in enis {
+            self.store.set_ready(eni.handle);
+            self.store.set_wired(eni.blocks.keys().copied());
+        }
+    }
+
+    /// Until there is nothing to do for ten minutes but ask EC2 for its word.
+    pub fn settle(&mut self) {
+        let deadline = self.now + Duration::from_secs(600);
+        for _ in 0..10_000 {
+            let plan = self.plan();
+            self.memory.remember(&plan);
+            for action in &plan.actions {
+                self.carry_out(action);
+            }
+            if !plan.actions.is_empty() {
+                continue;
+            }
+            match plan.wake_at {
+                Some(at) if at <= deadline => self.now = at,
+                _ => return,
+            }
+        }
+        panic!("does not settle: {:?}", self.plan());
+    }
+
+    /// A pod comes, waiting if it must; `false` if it gets no address.
+    pub fn add_pod(&mut self) -> bool {
+        let pod = PodRef {
+            namespace: "d".into(),
+            name: format!("p{}", self.pods),
+            uid: String::new(),
+        };
+        let key = key(self.pods);
+        self.pods += 1;
+        for _ in 0..2 {
+            let request = Request {
+                key: &key,
+                pod: &pod,
+                families: &[Family::V4],
+                veth_prefix: "eni",
+                prefixes: self.policy.prefixes,
+            };
+            if self.store.assign(&request, self.now).is_ok() {
+                self.waiting = 0;
+                return true;
+            }
+            self.waiting = 1;
+            self.settle();
+        }
+        self.waiting = 0;
+        false
+    }
+
+    pub fn del_pod(&mut self, n: u32) {
+        self.store.release(&key(n), self.now);
+    }
+
+    pub fn total(&self) -> u32 {
+        self.store.tally(self.now).addresses
+    }
+
+    pub fn used(&self) -> u32 {
+        self.store.tally(self.now).used
+    }
+
+    /// Blocks per ENI, in the order of the ENIs.
+    pub fn per_eni(&self) -> Vec<u32> {
+        let mut enis: Vec<&Eni> = self.store.enis().values().collect();
+        enis.sort_by_key(|e| e.device_index);
+        enis.iter().map(|e| e.blocks.len() as u32).collect()
+    }
+}
