@@ -179,6 +179,11 @@ pub struct Plan {
 }
 
 impl Memory {
+    /// Something in the kernel or at EC2 was not as expected: EC2 is asked for its word soon.
+    pub const fn look_at_ec2(&mut self) {
+        self.look = true;
+    }
+
     /// Keeps what a plan wants to know the next time.
     pub fn remember(&mut self, plan: &Plan) {
         self.surplus = plan.surplus;
@@ -293,6 +298,7 @@ impl<'a> Draft<'a> {
         let free = self.tally.free();
         let met = free.saturating_add(self.coming);
         self.plan.report.unmet = self.input.waiting.saturating_sub(met);
+        self.plan.report.held = self.tally.held;
         let cool = self.store.next_cool(self.now);
         if let Some(at) = cool {
             if self.plan.report.unmet > 0 {

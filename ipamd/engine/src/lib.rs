@@ -4,8 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod host;
+pub mod owner;
+mod parked;
 pub mod ports;
+mod retry;
+mod run;
 pub mod settings;
+mod snapshot;
+pub mod task;
 
 pub use api::{Allocate, Handle, Refusal, RefusalKind, Release, Released, Snapshot, Status};
+pub use run::{Ports, run};
 pub use settings::Settings;

@@ -220,6 +220,8 @@ pub enum Write {
 pub struct Loaded {
     /// Leases, blocks and facts were written in this boot.
     pub same_boot: bool,
+    /// The instance that wrote them, if it knew its id.
+    pub instance: Option<InstanceId>,
     /// Live leases.
     pub leases: Vec<Lease>,
     /// Released addresses.

@@ -132,6 +132,8 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// Of the ADDs that wait, so many get nothing from what is there or on its way.
     pub unmet: u32,
+    /// Addresses that the kernel may let go of at any moment: released, but still routed.
+    pub held: u32,
     /// The earliest time at which that may change by itself.
     pub retry_at: Option<Timestamp>,
 }

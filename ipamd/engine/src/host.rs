@@ -1,0 +1,151 @@
+//! The node's side of the datapath: what it should be, and whether the kernel has it.
+
+use crate::Settings;
+use crate::ports::{Applied, HostNetError, NodeFacts};
+use crate::retry::Retry;
+use crate::task::Task;
+use ipam_core::datastore::Datastore;
+use ipam_core::wiring::{HostInput, HostWiring, Nat, host_wiring};
+use ipam_core::{Block, Eni, Mac, Phase, Timestamp};
+use ipnet::IpNet;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    /// What the kernel has, as far as it was told.
+    applied: Option<HostWiring>,
+    /// An apply is under way.
+    busy: bool,
+    /// ENIs, blocks or facts changed since the wiring was last computed.
+    stale: bool,
+    retry: Retry,
+}
+
+impl Host {
+    /// Something that the wiring depends on changed.
+    pub(crate) fn changed(&mut self) {
+        self.stale = true;
+    }
+
+    /// The kernel changed under us: what was applied may not be there.
+    pub(crate) fn distrust(&mut self) {
+        self.applied = None;
+        self.stale = true;
+    }
+
+    /// The apply to be done now, if any.
+    pub(crate) fn next(
+        &mut self,
+        store: &Datastore,
+        settings: &Settings,
+        facts: &NodeFacts,
+        now: Timestamp,
+    ) -> Option<Task> {
+        if self.busy || !self.stale || self.retry.at().is_some_and(|at| at > now) {
+            return None;
+        }
+        self.stale = false;
+        let (wiring, blocks) = wanted(store, settings, facts);
+        if self.applied.as_ref() == Some(&wiring) {
+            return None;
+        }
+        self.busy = true;
+        Some(Task::ApplyHost(wiring, blocks))
+    }
+
+    /// Takes the result of an apply in.
+    pub(crate) fn applied(
+        &mut self,
+        store: &mut Datastore,
+        wiring: HostWiring,
+        blocks: Vec<Block>,
+        result: Result<Applied, HostNetError>,
+        now: Timestamp,
+    ) {
+        self.busy = false;
+        let missing = match result {
+            Ok(Applied { missing }) => missing,
+            Err(error) => {
+                let at = self.retry.failed(now);
+                tracing::error!(%error, next_try = %at, "the host could not be wired");
+                self.distrust();
+                return;
+            }
+        };
+        self.retry.succeeded();
+        let macs: Vec<Mac> = wiring.enis.iter().map(|e| e.mac).collect();
+        for (handle, mac) in by_mac(store) {
+            if missing.contains(&mac) {
+                store.set_unready(handle);
+            } else if macs.contains(&mac) {
+                store.set_ready(handle);
+            }
+        }
+        let absent = |block: &Block| {
+            let eni = store.enis().values().find(|e| e.blocks.contains_key(block));
+            eni.and_then(|e| e.mac)
+                .is_none_or(|mac| missing.contains(&mac))
+        };
+        let served: Vec<Block> = blocks.into_iter().filter(|b| !absent(b)).collect();
+        store.set_wired(served);
+        self.applied = Some(wiring);
+    }
+
+    /// When a failed apply is tried again.
+    pub(crate) fn wake_at(&self) -> Option<Timestamp> {
+        self.retry.at().filter(|_| self.stale && !self.busy)
+    }
+}
+
+fn by_mac(store: &Datastore) -> Vec<(ipam_core::EniHandle, Mac)> {
+    store
+        .enis()
+        .values()
+        .filter_map(|e| Some((e.handle, e.mac?)))
+        .collect()
+}
+
+/// The wiring for what is attached now, and the blocks that it serves.
+fn wanted(store: &Datastore, settings: &Settings, facts: &NodeFacts) -> (HostWiring, Vec<Block>) {
+    let mut enis: Vec<&Eni> = store
+        .enis()
+        .values()
+        .filter(|e| {
+            matches!(e.phase, Phase::Attached | Phase::Ready | Phase::Leaving)
+                && (e.unmanaged.is_none() || e.primary)
+        })
+        .collect();
+    enis.sort_by_key(|e| (!e.primary, e.card, e.device_index));
+    let blocks: Vec<Vec<Block>> = enis
+        .iter()
+        .map(|e| e.blocks.keys().copied().collect())
+        .collect();
+    let inputs: Vec<HostInput<'_>> = enis
+        .iter()
+        .zip(&blocks)
+        .filter_map(|(e, blocks)| {
+            Some(HostInput {
+                mac: e.mac?,
+                primary: e.primary,
+                device_index: e.device_index,
+                card: e.card,
+                address: e.address,
+                blocks,
+            })
+        })
+        .collect();
+    let inside: Vec<IpNet> = facts
+        .vpc_cidrs
+        .iter()
+        .chain(&settings.snat_exclude)
+        .copied()
+        .collect();
+    let nat = Nat {
+        pod_if_prefix: settings.veth_prefix.clone(),
+        inside,
+        source: settings.snat.then_some(facts.node_ip),
+        ..Nat::default()
+    };
+    let wiring = host_wiring(&inputs, settings.eni_mtu, nat);
+    (wiring, blocks.into_iter().flatten().collect())
+}

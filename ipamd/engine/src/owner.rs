@@ -1,0 +1,457 @@
+//! The owner of the pool: events in, answers and tasks out. No await inside a turn.
+//!
+//! A turn is [`Owner::absorb`] (all events that wait), then a flush of [`Owner::take_writes`] by the
+//! caller, then the answers, then [`Owner::decide`] (plan, with its intents to be flushed before its
+//! tasks begin).
+
+mod answer;
+mod requests;
+mod start;
+
+pub use answer::Answer;
+
+use crate::api::{Request, Status};
+use crate::host::Host;
+use crate::parked::{Lot, no_address};
+use crate::ports::{KernelEvent, Leftover, Loaded, NodeFacts, Write};
+use crate::retry::Retry;
+use crate::settings::Settings;
+use crate::task::{Outcome, Task};
+use ipam_core::datastore::{Datastore, Touched};
+use ipam_core::limits::{InstanceLimits, MaxPodsInput, limits_of, max_pods};
+use ipam_core::outcome::{begin, finish};
+use ipam_core::plan::{Action, Input, Memory, Note, Policy, Report, plan};
+use ipam_core::reconcile::{Drift, learn_from_metadata};
+use ipam_core::{EniHandle, Phase, SecurityGroupId, SubnetId, Timestamp};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// IMDS is read again this often: it is local, and VPC CIDRs and security groups change.
+const METADATA_EVERY: Duration = Duration::from_secs(300);
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// From outside.
+    Request(Request),
+    /// From a task of ours.
+    Outcome(Outcome),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Owner {
+    settings: Settings,
+    policy: Policy,
+    limits: InstanceLimits,
+    facts: Option<NodeFacts>,
+    /// Instance that the restored ENIs belong to, until IMDS has confirmed it.
+    unproven: Option<ipam_core::InstanceId>,
+    store: Datastore,
+    memory: Memory,
+    lot: Lot,
+    host: Host,
+    in_flight: BTreeSet<EniHandle>,
+    describing: bool,
+    surveyed: bool,
+    surveying: bool,
+    sweeping: bool,
+    reading_metadata: bool,
+    metadata_retry: Retry,
+    metadata_read: Option<Timestamp>,
+    survey_retry: Retry,
+    writes: Vec<Write>,
+    report: Report,
+    wake_at: Option<Timestamp>,
+    token_prefix: String,
+    stopping: bool,
+}
+
+impl Owner {
+    /// The owner of what was stored. `seed` makes this run's client tokens and jitter its own.
+    #[must_use]
+    pub fn new(settings: Settings, loaded: Loaded, seed: u64, now: Timestamp) -> Self {
+        start::owner(settings, loaded, seed, now)
+    }
+
+    /// Whether the engine was told to end.
+    #[must_use]
+    pub const fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// The pool, for checks in simulations.
+    #[must_use]
+    pub const fn store(&self) -> &Datastore {
+        &self.store
+    }
+
+    /// When the next turn is due without an event.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        [
+            self.wake_at,
+            self.lot.next_deadline(),
+            self.host.wake_at(),
+            self.metadata_retry.at().filter(|_| !self.reading_metadata),
+            self.survey_retry.at().filter(|_| !self.surveying),
+            self.metadata_read
+                .filter(|_| !self.reading_metadata)
+                .map(|at| at + METADATA_EVERY),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Takes in all that happened. The answers are to be sent once [`Owner::take_writes`] is durable.
+    pub fn absorb(&mut self, events: Vec<Event>, now: Timestamp) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for event in events {
+            match event {
+                Event::Request(request) => self.request(request, &mut answers, now),
+                Event::Outcome(outcome) => self.outcome(outcome, now),
+            }
+        }
+        self.serve_parked(&mut answers, now);
+        self.collect_writes();
+        answers
+    }
+
+    /// What must be durable before anything is answered or begun.
+    pub fn take_writes(&mut self) -> Vec<Write> {
+        std::mem::take(&mut self.writes)
+    }
+
+    /// They could not be stored: they come first the next time.
+    pub fn keep_writes(&mut self, mut writes: Vec<Write>) {
+        writes.append(&mut self.writes);
+        self.writes = writes;
+    }
+
+    /// Whether an EC2 call is under way.
+    #[must_use]
+    pub fn calls_under_way(&self) -> bool {
+        self.half_way()
+    }
+
+    /// Plans: what to do outside now, once [`Owner::take_writes`] is durable. ADDs for which no
+    /// growth is possible are answered.
+    pub fn decide(&mut self, now: Timestamp) -> (Vec<Task>, Vec<Answer>) {
+        let mut tasks = Vec::new();
+        self.local_tasks(&mut tasks, now);
+        self.lot.forget_gone();
+        let subnet = self.subnet();
+        let input = Input {
+            policy: &self.policy,
+            limits: &self.limits,
+            memory: &self.memory,
+            waiting: u32::try_from(self.lot.len()).unwrap_or(u32::MAX),
+            in_flight: &self.in_flight,
+            describing: self.describing,
+            provisioning: self.settings.provisioning,
+            subnet: subnet.as_ref(),
+            token_prefix: &self.token_prefix,
+        };
+        // Without IMDS there is no instance to ask EC2 about, and without a look at the kernel no
+        // address to trust.
+        let ready = self.facts.is_some() && self.unproven.is_none() && self.surveyed;
+        let planned = if ready {
+            plan(&self.store, &input, now)
+        } else {
+            self.waiting_plan()
+        };
+        self.memory.remember(&planned);
+        for action in planned.actions {
+            begin(&mut self.store, &action, now);
+            match action.handle() {
+                Some(handle) => {
+                    self.in_flight.insert(handle);
+                }
+                None => self.describing = true,
+            }
+            tasks.push(Task::Cloud(action, self.groups()));
+        }
+        self.report = planned.report;
+        self.wake_at = planned.wake_at;
+        let answers = self.refuse_hopeless(now);
+        self.collect_writes();
+        (tasks, answers)
+    }
+
+    /// The intents could not be stored: nothing was sent.
+    pub fn not_begun(&mut self, tasks: Vec<Task>, error: &str, now: Timestamp) {
+        for task in tasks {
+            match task {
+                Task::Cloud(action, _) => {
+                    let error = ipam_core::cloud::CloudError {
+                        action: "none",
+                        class: ipam_core::cloud::ErrorClass::Unreachable,
+                        code: "StoreFailed".into(),
+                        message: format!("not sent, since its intent could not be stored: {error}"),
+                    };
+                    self.outcome(Outcome::Cloud(action, now, Err(error)), now);
+                }
+                Task::ReadMetadata => self.reading_metadata = false,
+                Task::Survey => self.surveying = false,
+                Task::Sweep(_) => self.sweeping = false,
+                Task::ApplyHost(wiring, blocks) => {
+                    let error = crate::ports::HostNetError {
+                        what: "not tried".into(),
+                        cause: error.into(),
+                    };
+                    self.host
+                        .applied(&mut self.store, wiring, blocks, Err(error), now);
+                }
+            }
+        }
+    }
+
+    fn waiting_plan(&self) -> ipam_core::plan::Plan {
+        let mut plan = ipam_core::plan::Plan::default();
+        plan.report.notes.push(Note::Unknown);
+        plan
+    }
+
+    /// IMDS, the kernel, leftovers: what needs no plan.
+    fn local_tasks(&mut self, tasks: &mut Vec<Task>, now: Timestamp) {
+        let due = |retry: &Retry| retry.at().is_none_or(|at| at <= now);
+        let old = self
+            .metadata_read
+            .is_none_or(|at| at + METADATA_EVERY <= now);
+        if old && !self.reading_metadata && due(&self.metadata_retry) {
+            self.reading_metadata = true;
+            tasks.push(Task::ReadMetadata);
+        }
+        if !self.surveyed && !self.surveying && due(&self.survey_retry) {
+            self.surveying = true;
+            tasks.push(Task::Survey);
+        }
+        if let Some(facts) = self.facts.as_ref().filter(|_| self.surveyed)
+            && let Some(task) = self.host.next(&self.store, &self.settings, facts, now)
+        {
+            tasks.push(task);
+        }
+        if self.surveyed && !self.sweeping {
+            let leftovers: Vec<Leftover> = self
+                .store
+                .leftovers(now)
+                .into_iter()
+                .map(|(address, host_if)| Leftover { address, host_if })
+                .collect();
+            if !leftovers.is_empty() {
+                self.sweeping = true;
+                tasks.push(Task::Sweep(leftovers));
+            }
+        }
+    }
+
+    /// Where new ENIs go: as set, or where the primary ENI is.
+    fn subnet(&self) -> Option<SubnetId> {
+        let primary = || self.store.primary().map(|eni| eni.subnet.clone());
+        self.settings.subnet.clone().or_else(primary)
+    }
+
+    fn groups(&self) -> Vec<SecurityGroupId> {
+        let primary = || self.facts.as_ref().map(|f| f.security_groups.clone());
+        self.settings
+            .security_groups
+            .clone()
+            .or_else(primary)
+            .unwrap_or_default()
+    }
+
+    fn outcome(&mut self, outcome: Outcome, now: Timestamp) {
+        match outcome {
+            Outcome::Cloud(action, begun, result) => {
+                match action.handle() {
+                    Some(handle) => {
+                        self.in_flight.remove(&handle);
+                    }
+                    None => self.describing = false,
+                }
+                log_call(&action, result.as_ref().err());
+                let drift = finish(
+                    &mut self.store,
+                    &mut self.memory,
+                    &action,
+                    result,
+                    begun,
+                    now,
+                );
+                drift.iter().for_each(log_drift);
+            }
+            Outcome::Metadata(Ok(facts)) => self.learn_facts(facts, now),
+            Outcome::Metadata(Err(error)) => {
+                self.reading_metadata = false;
+                let at = self.metadata_retry.failed(now);
+                tracing::warn!(%error, next_try = %at, "IMDS does not answer");
+            }
+            Outcome::Survey(Ok(survey)) => self.learn_survey(survey),
+            Outcome::Survey(Err(error)) => {
+                self.surveying = false;
+                let at = self.survey_retry.failed(now);
+                tracing::error!(%error, next_try = %at, "the kernel's routes could not be read");
+            }
+            Outcome::Host(wiring, blocks, result) => {
+                self.host
+                    .applied(&mut self.store, wiring, blocks, result, now);
+            }
+            Outcome::Swept(result) => {
+                self.sweeping = false;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "leftovers of finished pods could not be removed");
+                }
+            }
+        }
+    }
+
+    fn learn_facts(&mut self, facts: NodeFacts, now: Timestamp) {
+        self.reading_metadata = false;
+        self.metadata_retry.succeeded();
+        self.metadata_read = Some(now);
+        if let Some(stored) = self.unproven.take()
+            && stored != facts.instance_id
+        {
+            tracing::warn!(%stored, instance = %facts.instance_id, "the stored state is another instance's; dropped");
+            start::drop_all(self);
+        }
+        self.use_facts(&facts);
+        learn_from_metadata(&mut self.store, &facts.enis, now);
+        if self.facts.as_ref() != Some(&facts) {
+            self.writes.push(Write::Facts(facts.clone()));
+            self.facts = Some(facts);
+            self.host.changed();
+        }
+    }
+
+    /// Limits and max-pods follow from the instance type.
+    fn use_facts(&mut self, facts: &NodeFacts) {
+        self.limits = limits_of(&facts.instance_type);
+        if !self.limits.known {
+            tracing::warn!(
+                instance_type = facts.instance_type,
+                "unknown instance type; conservative limits are used"
+            );
+        }
+        let input = MaxPodsInput {
+            prefixes: self.policy.prefixes,
+            max_eni: self.policy.max_eni,
+            ..MaxPodsInput::default()
+        };
+        let computed = max_pods(&self.limits, &input).pods;
+        self.policy.max_pods = self.settings.policy.max_pods.or(Some(computed));
+    }
+
+    fn kernel(&mut self, event: KernelEvent) {
+        match event {
+            KernelEvent::LinkAppeared(mac) => {
+                if self
+                    .store
+                    .eni_by_mac(mac)
+                    .is_some_and(|e| e.phase != Phase::Ready)
+                {
+                    self.host.distrust();
+                }
+            }
+            KernelEvent::LinkGone(mac) => {
+                if let Some(handle) = self.store.eni_by_mac(mac).map(|e| e.handle) {
+                    self.store.set_unready(handle);
+                    self.host.distrust();
+                    self.memory.look_at_ec2();
+                }
+            }
+            KernelEvent::PodRouteAdded(ip, host_if) => self.store.set_routed(ip, host_if),
+            KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip),
+            KernelEvent::Overrun => {
+                self.surveyed = false;
+                self.survey_retry.succeeded();
+            }
+        }
+    }
+
+    /// ADDs for which nothing can change in time.
+    fn refuse_hopeless(&mut self, now: Timestamp) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let (why, cause) = (self.report.why(), self.report.cause());
+        for parked in self.lot.take_expired(now) {
+            let refusal = no_address(&parked.request, true, &why, cause);
+            answers.push(Answer::refused(parked.reply, refusal));
+        }
+        let final_word = self.memory.known() && self.surveyed && self.report.held == 0;
+        if final_word && self.report.unmet > 0 && !self.half_way() {
+            let gone = self
+                .lot
+                .take_hopeless(self.report.unmet, self.report.retry_at);
+            for parked in gone {
+                let refusal = no_address(&parked.request, false, &why, cause);
+                answers.push(Answer::refused(parked.reply, refusal));
+            }
+        }
+        answers
+    }
+
+    /// Whether a call or an ENI is under way that may change what can be grown.
+    fn half_way(&self) -> bool {
+        self.describing || !self.in_flight.is_empty()
+    }
+
+    fn status(&self, now: Timestamp) -> Status {
+        let tally = self.store.tally(now);
+        let ready = self.surveyed && (tally.addresses > 0 || self.memory.known());
+        let message = if !self.surveyed {
+            "the kernel's routes have not been read yet".into()
+        } else if ready {
+            format!("{} of {} addresses free", tally.free(), tally.addresses)
+        } else {
+            format!("no address yet: {}", self.report.why())
+        };
+        Status { ready, message }
+    }
+
+    /// Turns what the datastore remembers as changed into records.
+    fn collect_writes(&mut self) {
+        for touched in self.store.take_touched() {
+            self.writes.push(match touched {
+                Touched::Lease(key) => match self.store.lease(&key) {
+                    Some(lease) => Write::Lease(lease.clone()),
+                    None => Write::NoLease(key),
+                },
+                Touched::Released(ip) => match self.store.released(ip) {
+                    Some(released) => Write::Cooldown(ip, released.clone()),
+                    None => Write::NoCooldown(ip),
+                },
+                Touched::Eni(handle) => {
+                    self.host.changed();
+                    match self.store.eni(handle) {
+                        Some(eni) => Write::Eni(eni.clone()),
+                        None => Write::NoEni(handle),
+                    }
+                }
+            });
+        }
+    }
+}
+
+fn log_call(action: &Action, error: Option<&ipam_core::cloud::CloudError>) {
+    match error {
+        None => tracing::info!(?action, "EC2 call done"),
+        Some(error) => {
+            tracing::warn!(?action, cause = error.class.label(), %error, "EC2 call failed");
+        }
+    }
+}
+
+fn log_drift(drift: &Drift) {
+    match drift {
+        Drift::NewEni(_) | Drift::NewBlock(..) => {
+            tracing::info!(?drift, "EC2 has more than we knew")
+        }
+        Drift::BlockGone(..) | Drift::EniGone(_) => {
+            tracing::warn!(?drift, "EC2 took something away")
+        }
+        Drift::BlockLost(..) | Drift::EniLost(..) => {
+            tracing::error!(?drift, "EC2 took something away that pods use");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What callers ask.
+
+use super::{Answer, Owner};
+use crate::api::{Allocate, Refusal, RefusalKind, Release, Released, Request};
+use crate::parked::{Parked, Reply, no_address};
+use crate::snapshot::snapshot;
+use ipam_core::datastore;
+use ipam_core::wiring::{PodInput, PodWiring, WIRING_VERSION, pod_wiring};
+use ipam_core::{AttachmentKey, Family, Lease, Timestamp};
+
+/// What pods get today: one IPv4 address.
+const FAMILIES: [Family; 1] = [Family::V4];
+
+impl Owner {
+    pub(super) fn request(&mut self, request: Request, answers: &mut Vec<Answer>, now: Timestamp) {
+        match request {
+            Request::Allocate(request, reply) => self.allocate(request, reply, answers, now),
+            Request::Release(request, reply) => {
+                for parked in self.lot.take_key(&request.key) {
+                    answers.push(Answer::refused(parked.reply, withdrawn(&request.key)));
+                }
+                let released = self.release(&request, now);
+                answers.push(Answer::released(reply, released));
+            }
+            Request::Check(key, reply) => {
+                let wiring = self.store.lease(&key).map(|l| self.wiring(l, None));
+                answers.push(Answer::checked(reply, wiring));
+            }
+            Request::Status(reply) => {
+                let status = self.status(now);
+                answers.push(Answer::status(reply, status));
+            }
+            Request::Inspect(reply) => {
+                let status = self.status(now);
+                let picture = snapshot(&self.store, &self.report, status, self.lot.len(), now);
+                answers.push(Answer::inspected(reply, picture));
+            }
+            Request::Kernel(event) => self.kernel(event),
+            Request::Stop => self.stop(answers),
+        }
+    }
+
+    fn allocate(
+        &mut self,
+        request: Allocate,
+        reply: Reply,
+        answers: &mut Vec<Answer>,
+        now: Timestamp,
+    ) {
+        if request.wiring_version < WIRING_VERSION {
+            let refusal = Refusal {
+                kind: RefusalKind::BadRequest,
+                message: format!(
+                    "this ipamd-cni carries out wiring version {} and this ipamd emits {WIRING_VERSION}; \
+                     ipamd's init step installs the matching plugin",
+                    request.wiring_version
+                ),
+                cause: "plugin_too_old",
+            };
+            answers.push(Answer::refused(reply, refusal));
+            return;
+        }
+        let timeout = request.timeout.unwrap_or(self.settings.add_timeout);
+        let parked = Parked {
+            request,
+            reply,
+            deadline: now + timeout,
+        };
+        // Those who came earlier come first, and before the first look at the kernel nobody does.
+        let parked = if self.surveyed && self.lot.len() == 0 {
+            match self.try_assign(parked, now) {
+                Ok(answer) => return answers.push(answer),
+                Err(parked) => parked,
+            }
+        } else {
+            parked
+        };
+        if let Some(parked) = self.lot.park(parked) {
+            let refusal = no_address(
+                &parked.request,
+                false,
+                "too many ADDs are waiting",
+                "too_many_waiting",
+            );
+            answers.push(Answer::refused(parked.reply, refusal));
+        }
+    }
+
+    /// ADDs that wait, first come, first served.
+    pub(super) fn serve_parked(&mut self, answers: &mut Vec<Answer>, now: Timestamp) {
+        if !self.surveyed || self.lot.len() == 0 {
+            return;
+        }
+        self.lot.forget_gone();
+        let mut empty = false;
+        for parked in self.lot.take_all() {
+            let known = self.store.lease(&parked.request.key).is_some();
+            let parked = if empty && !known {
+                parked
+            } else {
+                match self.try_assign(parked, now) {
+                    Ok(answer) => {
+                        answers.push(answer);
+                        continue;
+                    }
+                    Err(parked) => {
+                        empty = true;
+                        parked
+                    }
+                }
+            };
+            // It came out of the lot, so there is room for it.
+            drop(self.lot.park(parked));
+        }
+    }
+
+    #[allow(clippy::result_large_err)] // the ADD goes back where it came from
+    fn try_assign(&mut self, parked: Parked, now: Timestamp) -> Result<Answer, Parked> {
+        let request = &parked.request;
+        let fresh = self.store.lease(&request.key).is_none();
+        let prefix = request
+            .veth_prefix
+            .as_deref()
+            .unwrap_or(&self.settings.veth_prefix);
+        let ask = datastore::Request {
+            key: &request.key,
+            pod: &request.pod,
+            families: &FAMILIES,
+            veth_prefix: prefix,
+            prefixes: self.policy.prefixes,
+        };
+        let Ok(lease) = self.store.assign(&ask, now) else {
+            return Err(parked);
+        };
+        let lease = lease.clone();
+        let wiring = self.wiring(&lease, request.mtu);
+        Ok(Answer::wired(
+            fresh.then_some(lease.key),
+            parked.reply,
+            wiring,
+        ))
+    }
+
+    fn wiring(&self, lease: &Lease, mtu: Option<u32>) -> PodWiring {
+        pod_wiring(
+            lease,
+            PodInput {
+                mtu: mtu.unwrap_or(self.settings.pod_mtu),
+            },
+        )
+    }
+
+    fn release(&mut self, request: &Release, now: Timestamp) -> Released {
+        if let Some(lease) = self.store.release(&request.key, now) {
+            return Released {
+                released: true,
+                host_if: lease.host_if,
+                addresses: lease.addresses,
+            };
+        }
+        // Nothing of ours: but the caller may name an address that the kernel uses.
+        let mut released = Released::default();
+        for &ip in &request.addresses {
+            if let Some(host_if) = self.store.release_unowned(ip, now) {
+                released.host_if = host_if;
+                released.addresses.push(ip);
+            }
+        }
+        released
+    }
+
+    /// Takes back the leases of answers whose records could not be stored.
+    pub fn undo(&mut self, answers: Vec<Answer>, error: &str) {
+        for answer in answers {
+            if let Some(key) = answer.fail(error) {
+                self.store.withdraw(&key);
+            }
+        }
+        self.collect_writes();
+    }
+
+    fn stop(&mut self, answers: &mut Vec<Answer>) {
+        self.stopping = true;
+        for parked in self.lot.take_all() {
+            let refusal = Refusal {
+                kind: RefusalKind::Cancelled,
+                message: "ipamd is stopping; the runtime will try again".into(),
+                cause: "stopping",
+            };
+            answers.push(Answer::refused(parked.reply, refusal));
+        }
+    }
+}
+
+fn withdrawn(key: &AttachmentKey) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Cancelled,
+        message: format!("the ADD of {key} was withdrawn by its DEL"),
+        cause: "withdrawn",
+    }
+}

@@ -1,0 +1,165 @@
+//! From what was stored, and what the kernel shows, to a pool that can be served from.
+
+use super::Owner;
+use crate::host::Host;
+use crate::parked::Lot;
+use crate::ports::{Loaded, Survey, Write};
+use crate::retry::Retry;
+use crate::settings::Settings;
+use ipam_core::datastore::Datastore;
+use ipam_core::limits::conservative;
+use ipam_core::outcome::resume;
+use ipam_core::plan::{Memory, Report};
+use ipam_core::{AttachmentKey, Block, BlockState, Eni, Phase, Timestamp};
+use std::collections::BTreeSet;
+
+/// The owner of what was stored.
+///
+/// Of this boot: blocks are served, marked unconfirmed, and EC2 need not be asked at once. Of an
+/// earlier boot: ENIs, their intents and cooldowns are kept, and wait for EC2's word.
+pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestamp) -> Owner {
+    for damage in &loaded.damage {
+        tracing::error!(
+            damage,
+            "part of the stored state was unreadable and is put aside"
+        );
+    }
+    let known = loaded.same_boot && loaded.facts.is_some() && !loaded.enis.is_empty();
+    let enis: Vec<Eni> = loaded
+        .enis
+        .into_iter()
+        .map(|eni| as_of_now(eni, loaded.same_boot))
+        .collect();
+    let blocks: Vec<Block> = enis.iter().flat_map(|e| e.blocks.keys().copied()).collect();
+    let cooldown = settings.policy.cooldown;
+    let mut store = Datastore::restore(cooldown, enis, loaded.leases, loaded.cooldowns);
+    resume(&mut store, now);
+    if loaded.same_boot {
+        // The kernel has their rules since before the restart; the first apply looks again.
+        store.set_wired(blocks);
+    }
+    let mut owner = Owner {
+        policy: settings.policy.clone(),
+        settings,
+        limits: conservative(),
+        facts: None,
+        unproven: loaded.instance.filter(|_| loaded.facts.is_none()),
+        store,
+        memory: Memory::new(known, seed, now),
+        lot: Lot::default(),
+        host: Host::default(),
+        in_flight: BTreeSet::new(),
+        describing: false,
+        surveyed: false,
+        surveying: false,
+        sweeping: false,
+        reading_metadata: false,
+        metadata_retry: Retry::default(),
+        metadata_read: None,
+        survey_retry: Retry::default(),
+        writes: Vec::new(),
+        report: Report::default(),
+        wake_at: None,
+        token_prefix: format!("ipamd-{seed:016x}"),
+        stopping: false,
+    };
+    owner.host.changed();
+    if let Some(facts) = loaded.facts {
+        owner.use_facts(&facts);
+        owner.facts = Some(facts);
+    }
+    owner
+}
+
+fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
+    if same_boot {
+        for state in eni
+            .blocks
+            .values_mut()
+            .filter(|s| **s == BlockState::Confirmed)
+        {
+            *state = BlockState::Unconfirmed;
+        }
+    } else {
+        eni.blocks.clear();
+        if eni.phase == Phase::Ready {
+            eni.phase = Phase::Attached;
+        }
+    }
+    eni
+}
+
+/// Nothing that was stored is about this instance.
+pub(super) fn drop_all(owner: &mut Owner) {
+    let handles: Vec<_> = owner.store.enis().keys().copied().collect();
+    let keys: Vec<AttachmentKey> = owner.store.leases().keys().cloned().collect();
+    let addresses: Vec<_> = owner
+        .store
+        .leases()
+        .values()
+        .flat_map(|l| l.addresses.clone())
+        .collect();
+    owner.writes.extend(handles.into_iter().map(Write::NoEni));
+    owner.writes.extend(keys.into_iter().map(Write::NoLease));
+    owner
+        .writes
+        .extend(addresses.into_iter().map(Write::NoCooldown));
+    let routed = owner.store.routed().clone();
+    owner.store = Datastore::new(owner.policy.cooldown);
+    owner.store.replace_routed(routed);
+}
+
+impl Owner {
+    /// The kernel is a witness. What it routes to pods is in use, whatever the store says; a lease
+    /// whose address it routes to another pod's link is older than the truth.
+    pub(super) fn learn_survey(&mut self, survey: Survey) {
+        let first = !self.surveyed;
+        self.surveying = false;
+        self.surveyed = true;
+        self.survey_retry.succeeded();
+        if first {
+            let wrong: Vec<AttachmentKey> = self
+                .store
+                .leases()
+                .values()
+                .filter(|lease| {
+                    lease.addresses.iter().any(|ip| {
+                        survey
+                            .pod_routes
+                            .get(ip)
+                            .is_some_and(|dev| *dev != lease.host_if)
+                    })
+                })
+                .map(|lease| lease.key.clone())
+                .collect();
+            for key in wrong {
+                tracing::error!(%key, "a stored lease's address belongs to another pod; dropped");
+                self.store.withdraw(&key);
+            }
+        }
+        let unowned = survey
+            .pod_routes
+            .keys()
+            .filter(|ip| self.store.owner(**ip).is_none())
+            .count();
+        if unowned > 0 {
+            tracing::warn!(
+                unowned,
+                "the kernel uses addresses that no lease names; they are held"
+            );
+        }
+        self.store.replace_routed(survey.pod_routes);
+        let absent: Vec<_> = self
+            .store
+            .enis()
+            .values()
+            .filter(|e| e.phase == Phase::Ready)
+            .filter(|e| e.mac.is_none_or(|mac| !survey.links.contains(&mac)))
+            .map(|e| e.handle)
+            .collect();
+        for handle in absent {
+            self.store.set_unready(handle);
+        }
+        self.host.distrust();
+    }
+}

@@ -1,0 +1,159 @@
+//! What the owner wants done outside its turn, and how it is done: one await each, no choice.
+
+use crate::ports::{
+    Applied, Cloud, CloudError, CreateEni, ErrorClass, HostNet, HostNetError, Leftover, Metadata,
+    MetadataError, NodeFacts, Survey,
+};
+use ipam_core::outcome::Done;
+use ipam_core::plan::Action;
+use ipam_core::wiring::HostWiring;
+use ipam_core::{Block, SecurityGroupId, Timestamp};
+use std::time::Duration;
+
+/// Work for outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// One EC2 call, whose intent is durable.
+    Cloud(Action, Vec<SecurityGroupId>),
+    /// Read IMDS.
+    ReadMetadata,
+    /// Look at the kernel.
+    Survey,
+    /// Make the node's side of the datapath so; the blocks are those that it then serves.
+    ApplyHost(HostWiring, Vec<Block>),
+    /// Remove what finished pods left behind.
+    Sweep(Vec<Leftover>),
+}
+
+/// What came of a [`Task`].
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Of [`Task::Cloud`]: the call, when it was sent, what EC2 said.
+    Cloud(Action, Timestamp, Result<Done, CloudError>),
+    /// Of [`Task::ReadMetadata`].
+    Metadata(Result<NodeFacts, MetadataError>),
+    /// Of [`Task::Survey`].
+    Survey(Result<Survey, HostNetError>),
+    /// Of [`Task::ApplyHost`].
+    Host(HostWiring, Vec<Block>, Result<Applied, HostNetError>),
+    /// Of [`Task::Sweep`].
+    Swept(Result<(), HostNetError>),
+}
+
+/// Adapters end every call by themselves; this is for one that does not.
+const BACKSTOP: Duration = Duration::from_secs(60);
+
+/// Does one EC2 call.
+pub async fn call(
+    cloud: &dyn Cloud,
+    action: &Action,
+    groups: Vec<SecurityGroupId>,
+) -> Result<Done, CloudError> {
+    tokio::time::timeout(BACKSTOP, send(cloud, action, groups))
+        .await
+        .unwrap_or_else(|_| {
+            Err(CloudError {
+                action: "call",
+                class: ErrorClass::UnknownOutcome,
+                code: "Timeout".into(),
+                message: format!("no answer within {} s", BACKSTOP.as_secs()),
+            })
+        })
+}
+
+async fn send(
+    cloud: &dyn Cloud,
+    action: &Action,
+    security_groups: Vec<SecurityGroupId>,
+) -> Result<Done, CloudError> {
+    match action.clone() {
+        Action::Describe => cloud.describe().await.map(Done::Described),
+        Action::Create {
+            token,
+            subnet,
+            family,
+            kind,
+            count,
+            ..
+        } => {
+            let request = CreateEni {
+                token,
+                subnet,
+                security_groups,
+                kind,
+                family,
+                count,
+            };
+            cloud.create(request).await.map(Done::Created)
+        }
+        Action::Attach {
+            eni,
+            card,
+            device_index,
+            ..
+        } => cloud
+            .attach(eni, device_index, card)
+            .await
+            .map(Done::Attached),
+        Action::SetDeleteOnTermination {
+            eni, attachment, ..
+        } => cloud
+            .set_delete_on_termination(eni, attachment)
+            .await
+            .map(|()| Done::Modified),
+        Action::Assign {
+            eni,
+            family,
+            kind,
+            count,
+            ..
+        } => cloud
+            .assign(eni, family, kind, count)
+            .await
+            .map(Done::Assigned),
+        Action::Unassign { eni, blocks, .. } => {
+            cloud.unassign(eni, blocks).await.map(|()| Done::Unassigned)
+        }
+        Action::Detach { attachment, .. } => {
+            cloud.detach(attachment).await.map(|()| Done::Detached)
+        }
+        Action::Delete { eni, .. } => cloud.delete(eni).await.map(|()| Done::Deleted),
+    }
+}
+
+/// Does a task of another kind than [`Task::Cloud`].
+pub async fn act(metadata: &dyn Metadata, host: &dyn HostNet, task: Task) -> Option<Outcome> {
+    let late = |what: &str| HostNetError {
+        what: what.into(),
+        cause: format!("no answer within {} s", BACKSTOP.as_secs()),
+    };
+    Some(match task {
+        Task::Cloud(..) => return None,
+        Task::ReadMetadata => Outcome::Metadata(
+            tokio::time::timeout(BACKSTOP, metadata.read())
+                .await
+                .unwrap_or_else(|_| {
+                    Err(MetadataError {
+                        path: "/".into(),
+                        message: "no answer in time".into(),
+                    })
+                }),
+        ),
+        Task::Survey => Outcome::Survey(
+            tokio::time::timeout(BACKSTOP, host.survey())
+                .await
+                .unwrap_or_else(|_| Err(late("look at the kernel"))),
+        ),
+        Task::ApplyHost(wiring, blocks) => {
+            let result = tokio::time::timeout(BACKSTOP, host.apply(wiring.clone()))
+                .await
+                .unwrap_or_else(|_| Err(late("wire the host")));
+            Outcome::Host(wiring, blocks, result)
+        }
+        Task::Sweep(leftovers) => Outcome::Swept(
+            tokio::time::timeout(BACKSTOP, host.sweep(leftovers))
+                .await
+                .unwrap_or_else(|_| Err(late("remove leftovers"))),
+        ),
+    })
+}
