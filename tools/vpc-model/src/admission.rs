@@ -1,7 +1,11 @@
 //! Who calls, and what becomes of the call before any work is done.
 
 use crate::error::ApiError;
+use crate::fault::{Effect, millis};
 use crate::ids::NodeName;
+use crate::latency::sample;
+use crate::time::Time;
+use crate::vpc::Vpc;
 use std::fmt;
 use std::time::Duration;
 
@@ -68,4 +72,52 @@ pub enum Fate {
     Reject(ApiError),
     /// Do it, and close the connection instead of answering.
     Drop,
+}
+
+impl Vpc {
+    /// Latency, then faults in the order they were made, then the token bucket.
+    pub(crate) fn admit(&mut self, caller: &Caller, action: &str, now: Time) -> Admission {
+        let latencies = &self.spec.latencies;
+        let latency = latencies.actions.get(action).unwrap_or(&latencies.ec2_ms);
+        let half = sample(latency, &mut self.rng) / 2;
+        let lag = if action.starts_with("Describe") {
+            sample(&latencies.describe_lag_ms, &mut self.rng)
+        } else {
+            Duration::ZERO
+        };
+        let mut admission = Admission {
+            before: half,
+            after: half,
+            fate: Fate::Proceed,
+            lag,
+        };
+        for effect in self.faults.on_call(caller, action) {
+            match effect {
+                Effect::Fail {
+                    code,
+                    message,
+                    http_status,
+                } => {
+                    admission.fate =
+                        Fate::Reject(ApiError::new(&code, message).with_status(http_status));
+                }
+                Effect::Throttle => admission.fate = Fate::Reject(ApiError::throttled()),
+                Effect::Delay { ms } => admission.after += millis(ms),
+                Effect::DropAnswer => admission.fate = Fate::Drop,
+                _ => {}
+            }
+        }
+        // The bucket counts all calls of the account but the operator's hand.
+        if self.spec.limits.throttling
+            && *caller != Caller::Operator
+            && !self.buckets.take(action, &self.spec.limits, now)
+        {
+            admission.fate = Fate::Reject(ApiError::throttled());
+        }
+        if let Fate::Reject(error) = &admission.fate {
+            let error = error.clone();
+            self.log.refused(caller, action, &error, now);
+        }
+        admission
+    }
 }

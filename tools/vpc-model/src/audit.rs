@@ -1,5 +1,10 @@
 //! The audit log: every EC2 call in order, and counts of them by node and action.
 
+use crate::admission::Caller;
+use crate::brief;
+use crate::error::ApiError;
+use crate::request::Request;
+use crate::response::Response;
 use crate::time::Time;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,3 +32,88 @@ pub struct Entry {
 
 /// Node (or other caller) to action to number of calls.
 pub type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// Entries and counts. It grows by one entry a call and is never cut: a run is bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    entries: Vec<Entry>,
+    counts: Counts,
+}
+
+impl Log {
+    pub(crate) fn executed(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+        result: &Result<Response, ApiError>,
+        dropped: bool,
+        time: Time,
+    ) {
+        let (outcome, ids) = match result {
+            Ok(response) => ("ok".to_owned(), brief::ids(response)),
+            Err(error) => (error.code.clone(), Vec::new()),
+        };
+        let action = request.action.name();
+        self.push(
+            caller,
+            action,
+            brief::params(request),
+            outcome,
+            dropped,
+            ids,
+            time,
+        );
+    }
+
+    pub(crate) fn refused(&mut self, caller: &Caller, action: &str, error: &ApiError, time: Time) {
+        let outcome = error.code.clone();
+        self.push(
+            caller,
+            action,
+            String::new(),
+            outcome,
+            false,
+            Vec::new(),
+            time,
+        );
+    }
+
+    pub(crate) fn since(&self, seq: u64) -> &[Entry] {
+        let from = usize::try_from(seq)
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len());
+        &self.entries[from..]
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn push(
+        &mut self,
+        caller: &Caller,
+        action: &str,
+        params: String,
+        outcome: String,
+        dropped: bool,
+        ids: Vec<String>,
+        time: Time,
+    ) {
+        let caller = caller.to_string();
+        let of_caller = self.counts.entry(caller.clone()).or_default();
+        *of_caller.entry(action.to_owned()).or_default() += 1;
+        let seq = u64::try_from(self.entries.len()).unwrap_or(u64::MAX) + 1;
+        let action = action.to_owned();
+        self.entries.push(Entry {
+            seq,
+            time,
+            caller,
+            action,
+            params,
+            outcome,
+            dropped,
+            ids,
+        });
+    }
+}

@@ -1,7 +1,14 @@
 //! The model's own books: what must be true of a VPC and its users, recounted from scratch.
 
+use crate::admission::Caller;
+use crate::state::{AttachState, EniState};
 use crate::time::Time;
+use crate::vpc::Vpc;
+use ipnet::IpNet;
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,4 +46,264 @@ pub enum ViolationClass {
     SourceCheck,
     /// Anything else that the world outside the model reports.
     Other,
+}
+
+/// Recounts everything from the ENIs alone; nothing that the allocator wrote is believed.
+pub(crate) fn recount(vpc: &Vpc, now: Time) -> Vec<Violation> {
+    let mut all = Vec::new();
+    for eni in vpc.enis.iter() {
+        all.extend(leaked(vpc, eni, now));
+        outside(vpc, eni, &mut all);
+        unaligned(vpc, eni, &mut all);
+        too_full(vpc, eni, now, &mut all);
+    }
+    held_twice(vpc, &mut all);
+    free_counts(vpc, &mut all);
+    too_many(vpc, now, &mut all);
+    all
+}
+
+fn violation(
+    vpc: &Vpc,
+    class: ViolationClass,
+    subject: impl ToString,
+    eni: Option<&EniState>,
+    detail: String,
+) -> Violation {
+    let node = eni
+        .and_then(|e| e.attachment.as_ref())
+        .and_then(|a| node_of(vpc, a));
+    let node = node.or_else(|| eni.and_then(maker));
+    Violation {
+        class,
+        subject: subject.to_string(),
+        node,
+        detail,
+        since: None,
+    }
+}
+
+fn node_of(vpc: &Vpc, attachment: &AttachState) -> Option<String> {
+    vpc.instances
+        .get(&attachment.instance)
+        .map(|i| i.node.to_string())
+}
+
+/// The node that made an ENI, by who called.
+fn maker(eni: &EniState) -> Option<String> {
+    match &eni.creator {
+        Caller::Node(name) => Some(name.to_string()),
+        Caller::Operator | Caller::Other(_) => None,
+    }
+}
+
+/// Made by a node, or marked like one that was: the peer's tag or description.
+fn is_a_nodes(eni: &EniState) -> bool {
+    maker(eni).is_some()
+        || eni.tags.contains_key("node.k8s.amazonaws.com/instance_id")
+        || eni.description.starts_with("aws-K8S-")
+}
+
+/// An ENI of a node that is on no instance, or would outlive its instance, for too long.
+fn leaked(vpc: &Vpc, eni: &EniState, now: Time) -> Option<Violation> {
+    let grace = Duration::from_millis(vpc.spec.leak_after_ms);
+    if !is_a_nodes(eni) || now.since(eni.settled_since) < grace {
+        return None;
+    }
+    let (since, detail) = match eni.attachment.as_ref().filter(|a| !a.is_over(now)) {
+        None => (eni.settled_since, "is attached to nothing".to_owned()),
+        Some(a) if !a.delete_on_termination => (
+            a.attached_at,
+            format!(
+                "would outlive {}: DeleteOnTermination is not set",
+                a.instance
+            ),
+        ),
+        Some(_) => return None,
+    };
+    let detail = format!("{} {detail}", eni.id);
+    let v = violation(vpc, ViolationClass::LeakedEni, &eni.id, Some(eni), detail);
+    Some(Violation {
+        since: Some(since),
+        ..v
+    })
+}
+
+fn outside(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
+    let Some(subnet) = vpc.subnets.get(&eni.subnet) else {
+        return;
+    };
+    let base = u32::from(subnet.cidr.network());
+    let last = u32::from(subnet.cidr.broadcast());
+    for held in eni.holdings() {
+        let fine = match held {
+            IpNet::V4(n) => {
+                let (first, end) = (u32::from(n.network()), u32::from(n.broadcast()));
+                subnet.cidr.contains(&n) && first >= base + 4 && end < last
+            }
+            IpNet::V6(n) => subnet.v6_cidr.is_some_and(|v6| v6.contains(&n)),
+        };
+        if !fine {
+            let detail = format!("{} holds {held}, not to be had in {}", eni.id, subnet.cidr);
+            all.push(violation(
+                vpc,
+                ViolationClass::OutsideSubnet,
+                held,
+                Some(eni),
+                detail,
+            ));
+        }
+    }
+}
+
+fn unaligned(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
+    let v4 = eni.v4_prefixes.iter().map(|p| (IpNet::V4(*p), 28));
+    let v6 = eni.v6_prefixes.iter().map(|p| (IpNet::V6(*p), 80));
+    for (prefix, len) in v4.chain(v6) {
+        if prefix.prefix_len() != len || prefix != prefix.trunc() {
+            let detail = format!("{} holds {prefix}, which is no aligned /{len}", eni.id);
+            all.push(violation(
+                vpc,
+                ViolationClass::UnalignedPrefix,
+                prefix,
+                Some(eni),
+                detail,
+            ));
+        }
+    }
+}
+
+fn too_full(vpc: &Vpc, eni: &EniState, now: Time, all: &mut Vec<Violation>) {
+    let Some(attachment) = eni.attachment.as_ref().filter(|a| !a.is_over(now)) else {
+        return;
+    };
+    let instance = vpc.instances.get(&attachment.instance);
+    let Some(kind) = instance.and_then(|i| vpc.catalog.get(&i.instance_type)) else {
+        return;
+    };
+    let mut say = |what: String| {
+        let detail = format!("{} on a {}: {what}", eni.id, kind.name);
+        all.push(violation(
+            vpc,
+            ViolationClass::OverLimit,
+            &eni.id,
+            Some(eni),
+            detail,
+        ));
+    };
+    if eni.v4_slots() > kind.ipv4_per_eni {
+        say(format!(
+            "{} IPv4 slots of {}",
+            eni.v4_slots(),
+            kind.ipv4_per_eni
+        ));
+    }
+    if eni.v6_slots() > kind.ipv6_per_eni {
+        say(format!(
+            "{} IPv6 slots of {}",
+            eni.v6_slots(),
+            kind.ipv6_per_eni
+        ));
+    }
+    if !kind.has_prefixes() && eni.v4_prefixes.len() + eni.v6_prefixes.len() > 0 {
+        say("prefixes without Nitro".to_owned());
+    }
+}
+
+/// Sorts all that is held by first address: two that overlap become neighbours.
+fn held_twice(vpc: &Vpc, all: &mut Vec<Violation>) {
+    let mut ranges: Vec<(bool, u128, u128, IpNet, &EniState)> = Vec::new();
+    for eni in vpc.enis.iter() {
+        for held in eni.holdings() {
+            let (first, last) = (number(held.network()), number(held.broadcast()));
+            ranges.push((matches!(held, IpNet::V6(_)), first, last, held, eni));
+        }
+    }
+    ranges.sort_by_key(|(v6, first, last, ..)| (*v6, *first, *last));
+    let mut widest: Option<&(bool, u128, u128, IpNet, &EniState)> = None;
+    for range in &ranges {
+        if let Some(before) = widest.filter(|w| w.0 == range.0 && range.1 <= w.2) {
+            let detail = format!(
+                "{} holds {} and {} holds {}",
+                before.4.id, before.3, range.4.id, range.3
+            );
+            let class = ViolationClass::HeldTwice;
+            all.push(violation(vpc, class, range.3, Some(range.4), detail));
+        }
+        if widest.is_none_or(|w| w.0 != range.0 || range.2 > w.2) {
+            widest = Some(range);
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(a) => u128::from(u32::from(a)),
+        IpAddr::V6(a) => u128::from(a),
+    }
+}
+
+fn free_counts(vpc: &Vpc, all: &mut Vec<Violation>) {
+    let mut held: BTreeMap<&str, u64> = BTreeMap::new();
+    for eni in vpc.enis.iter() {
+        let singles = u64::try_from(eni.v4_addresses().count()).unwrap_or(0);
+        let prefixes = u64::try_from(eni.v4_prefixes.len()).unwrap_or(0);
+        *held.entry(eni.subnet.as_str()).or_default() += singles + 16 * prefixes;
+    }
+    for subnet in vpc.subnets.values() {
+        let size = 1u64 << (32 - subnet.cidr.prefix_len());
+        let used = held.get(subnet.id.as_str()).copied().unwrap_or(0);
+        let want = (size - 5).checked_sub(used);
+        let have = u64::from(subnet.space4.free());
+        if want != Some(have) {
+            let detail = format!("{} says {have} free; {used} of {size} are held", subnet.id);
+            all.push(violation(
+                vpc,
+                ViolationClass::FreeCount,
+                &subnet.id,
+                None,
+                detail,
+            ));
+        }
+    }
+}
+
+fn too_many(vpc: &Vpc, now: Time, all: &mut Vec<Violation>) {
+    for instance in vpc.instances.values() {
+        let Some(kind) = vpc.catalog.get(&instance.instance_type) else {
+            continue;
+        };
+        let mut cards: BTreeMap<u32, u32> = BTreeMap::new();
+        for eni in vpc.enis.on_instance(instance.id.as_str(), now) {
+            if let Some(a) = &eni.attachment {
+                *cards.entry(a.card).or_default() += 1;
+            }
+        }
+        for (card, count) in cards {
+            let room = usize::try_from(card)
+                .ok()
+                .and_then(|c| kind.card_enis.get(c))
+                .copied();
+            if count > room.unwrap_or(0) {
+                let detail = format!(
+                    "{count} ENIs on card {card} of {}, a {}",
+                    instance.id, kind.name
+                );
+                let mut v = violation(vpc, ViolationClass::OverLimit, &instance.id, None, detail);
+                v.node = Some(instance.node.to_string());
+                all.push(v);
+            }
+        }
+    }
+    let quota = usize::try_from(vpc.spec.limits.network_interfaces).unwrap_or(usize::MAX);
+    if vpc.enis.len() > quota {
+        let detail = format!("{} ENIs, quota {quota}", vpc.enis.len());
+        all.push(violation(
+            vpc,
+            ViolationClass::OverLimit,
+            &vpc.id,
+            None,
+            detail,
+        ));
+    }
 }

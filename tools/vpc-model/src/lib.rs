@@ -38,18 +38,33 @@
 #![warn(missing_docs)]
 
 mod admission;
+mod alloc;
 pub mod audit;
 pub mod books;
+mod brief;
+mod bucket;
+mod build;
+mod calls;
+mod catalog;
 pub mod error;
 pub mod fault;
+mod filter;
 pub mod iam;
 pub mod ids;
 pub mod imds;
+mod latency;
+mod launch;
+mod paging;
 pub mod request;
 pub mod response;
 mod rng;
+mod space4;
+mod space6;
 pub mod spec;
+mod state;
+mod store;
 mod time;
+mod views;
 mod vpc;
 pub mod wires;
 

@@ -362,8 +362,8 @@ pub struct Limits {
     pub types: BTreeMap<String, TypeOverride>,
     /// Request token buckets on or off.
     pub throttling: bool,
-    /// Bucket class (`describe`, `describe-unfiltered`, `mutate`, `resource`) or action name to
-    /// its bucket; an action's own bucket replaces its class's.
+    /// Bucket class (`describe`, `mutate`) or action name to its bucket; an action's own bucket
+    /// replaces its class's.
     pub buckets: BTreeMap<String, BucketSpec>,
 }
 

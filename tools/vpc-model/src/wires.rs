@@ -2,6 +2,7 @@
 
 use crate::ids::{EniId, InstanceId, Mac, NodeName, SubnetId};
 use crate::time::Time;
+use crate::vpc::Vpc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -44,4 +45,76 @@ pub struct Wire {
     pub source_dest_check: bool,
     /// When the link appeared or will.
     pub visible_at: Time,
+}
+
+pub(crate) fn wires(vpc: &Vpc, now: Time) -> Vec<Wire> {
+    let mut all: Vec<Wire> = Vec::new();
+    for eni in vpc.enis.iter() {
+        let Some(attachment) = eni.attachment.as_ref().filter(|a| a.is_linked(now)) else {
+            continue;
+        };
+        let (Some(instance), Some(subnet)) = (
+            vpc.instances.get(&attachment.instance),
+            vpc.subnets.get(&eni.subnet),
+        ) else {
+            continue;
+        };
+        all.push(Wire {
+            eni: eni.id.clone(),
+            node: instance.node.clone(),
+            instance: instance.id.clone(),
+            mac: eni.mac,
+            device_index: attachment.device_index,
+            card: attachment.card,
+            link: link_name(
+                &instance.link_name,
+                attachment.card,
+                attachment.device_index,
+            ),
+            subnet: subnet.id.clone(),
+            primary: Ipv4Net::new_assert(eni.primary, subnet.cidr.prefix_len()),
+            gateway: Ipv4Addr::from(u32::from(subnet.cidr.network()) + 1),
+            subnet_v6: subnet.v6_cidr,
+            allowed: eni.holdings(),
+            public: eni
+                .public
+                .iter()
+                .map(|(private, public)| (*private, *public))
+                .collect(),
+            source_dest_check: eni.source_dest_check,
+            visible_at: attachment.linked_at,
+        });
+    }
+    all.sort_by(|a, b| (&a.node, a.card, a.device_index).cmp(&(&b.node, b.card, b.device_index)));
+    all
+}
+
+/// `ens5` and index 2 is `ens7`; card 1 is `ens5c1` and up.
+fn link_name(base: &str, card: u32, device_index: u32) -> String {
+    let stem = base.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number: u32 = base[stem.len()..].parse().unwrap_or(0);
+    let name = format!("{stem}{}", number.saturating_add(device_index));
+    if card == 0 {
+        name
+    } else {
+        format!("{name}c{card}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::link_name;
+
+    #[test]
+    fn links_count_up() {
+        for (base, card, index, name) in [
+            ("ens5", 0, 0, "ens5"),
+            ("ens5", 0, 2, "ens7"),
+            ("eth0", 0, 1, "eth1"),
+            ("enp", 0, 1, "enp1"),
+            ("ens5", 3, 1, "ens6c3"),
+        ] {
+            assert_eq!(link_name(base, card, index), name);
+        }
+    }
 }

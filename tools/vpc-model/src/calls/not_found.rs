@@ -1,0 +1,128 @@
+//! Errors for ids that are malformed or name nothing, in EC2's words.
+
+use crate::error::ApiError;
+use crate::ids::{AttachmentId, EniId};
+use crate::state::EniState;
+use crate::vpc::Vpc;
+use std::sync::Arc;
+
+/// What an id names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    prefix: &'static str,
+    /// In codes: `InvalidSubnetID.NotFound`.
+    code: &'static str,
+    /// In messages: `The subnet ID 'x' does not exist`.
+    noun: &'static str,
+}
+
+pub(crate) const ENI: Kind = Kind {
+    prefix: "eni-",
+    code: "InvalidNetworkInterfaceID",
+    noun: "networkInterface ID",
+};
+pub(crate) const INSTANCE: Kind = Kind {
+    prefix: "i-",
+    code: "InvalidInstanceID",
+    noun: "instance ID",
+};
+pub(crate) const SUBNET: Kind = Kind {
+    prefix: "subnet-",
+    code: "InvalidSubnetID",
+    noun: "subnet ID",
+};
+pub(crate) const VPC: Kind = Kind {
+    prefix: "vpc-",
+    code: "InvalidVpcID",
+    noun: "vpc ID",
+};
+pub(crate) const GROUP: Kind = Kind {
+    prefix: "sg-",
+    code: "InvalidGroup",
+    noun: "security group",
+};
+
+impl Kind {
+    /// EC2's long ids are the prefix and 8 or 17 hex digits; tests may use any letters and digits.
+    pub(crate) fn check(self, id: &str) -> Result<(), ApiError> {
+        let rest = id.strip_prefix(self.prefix);
+        let ok = rest.is_some_and(|r| {
+            !r.is_empty()
+                && r.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        });
+        if ok {
+            return Ok(());
+        }
+        // *recorded* for instances and network interfaces.
+        let code = if self.code == "InvalidGroup" {
+            "InvalidGroupId"
+        } else {
+            self.code
+        };
+        Err(ApiError::new(
+            &format!("{code}.Malformed"),
+            format!("Invalid id: \"{id}\" (expecting \"{}...\")", self.prefix),
+        ))
+    }
+
+    /// The error for ids that are well formed and name nothing. All are named, in request order
+    /// (*recorded*: `The instance IDs 'i-1, i-2' do not exist`).
+    pub(crate) fn missing(self, ids: &[&str]) -> ApiError {
+        let text = match (self.code, ids) {
+            ("InvalidGroup", [id]) => format!("The security group '{id}' does not exist"),
+            (_, [id]) => format!("The {} '{id}' does not exist", self.noun),
+            (_, many) => format!("The {}s '{}' do not exist", self.noun, many.join(", ")),
+        };
+        ApiError::new(&format!("{}.NotFound", self.code), text)
+    }
+
+    /// All ids are well formed and `known`.
+    pub(crate) fn require<I: AsRef<str>>(
+        self,
+        ids: &[I],
+        known: impl Fn(&str) -> bool,
+    ) -> Result<(), ApiError> {
+        for id in ids {
+            self.check(id.as_ref())?;
+        }
+        let missing: Vec<&str> = ids
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|id| !known(id))
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(self.missing(&missing))
+        }
+    }
+}
+
+impl Vpc {
+    /// The ENI as it is now, for a write.
+    pub(crate) fn eni(&self, id: &EniId) -> Result<&Arc<EniState>, ApiError> {
+        ENI.check(id.as_str())?;
+        self.enis
+            .get(id.as_str())
+            .ok_or_else(|| ENI.missing(&[id.as_str()]))
+    }
+
+    /// The ENI that has this attachment now.
+    pub(crate) fn attachment(&self, id: &AttachmentId) -> Result<&Arc<EniState>, ApiError> {
+        if !id.as_str().starts_with("eni-attach-") {
+            return Err(ApiError::new(
+                "InvalidNetworkInterfaceAttachmentId.Malformed",
+                format!("Invalid id: \"{id}\" (expecting \"eni-attach-...\")"),
+            ));
+        }
+        let has = |e: &&Arc<EniState>| e.attachment.as_ref().is_some_and(|a| a.id == *id);
+        // Code *recorded*, text *assumed*.
+        self.enis.iter().find(has).ok_or_else(|| {
+            ApiError::new(
+                "InvalidAttachmentID.NotFound",
+                format!("Attachment '{id}' does not exist"),
+            )
+        })
+    }
+}

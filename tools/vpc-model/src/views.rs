@@ -1,0 +1,173 @@
+//! From the model's state to what EC2 shows, as of a point in time.
+
+use crate::ids::{GroupId, InstanceId};
+use crate::response::{Attachment, Eni, Group, Instance, PrivateAddress, Subnet, VpcInfo};
+use crate::spec::HttpTokens;
+use crate::state::{AttachState, EniState, GroupState, InstanceState, SubnetState};
+use crate::time::Time;
+use crate::vpc::Vpc;
+
+impl Vpc {
+    pub(crate) fn eni_view(&self, eni: &EniState, then: Time) -> Eni {
+        let subnet = self.subnets.get(&eni.subnet);
+        let attachment = eni.attachment.as_ref().filter(|a| !a.is_over(then));
+        let address = |address| PrivateAddress {
+            address,
+            primary: address == eni.primary,
+            public: eni.public.get(&address).copied(),
+        };
+        Eni {
+            id: eni.id.clone(),
+            subnet: eni.subnet.clone(),
+            vpc: self.id.clone(),
+            zone: subnet.map(|s| s.zone.clone()).unwrap_or_default(),
+            zone_id: subnet.map(|s| s.zone_id.clone()).unwrap_or_default(),
+            description: eni.description.clone(),
+            owner: self.spec.account_id.clone(),
+            requester: self.requester_of(eni),
+            requester_managed: false,
+            status: status(attachment, then),
+            mac: eni.mac,
+            private_ip: eni.primary,
+            source_dest_check: eni.source_dest_check,
+            groups: self.group_refs(&eni.groups),
+            attachment: attachment.map(|a| attachment_view(a, then)),
+            tags: eni.tags.clone(),
+            addresses: eni.v4_addresses().map(address).collect(),
+            v4_prefixes: eni.v4_prefixes.clone(),
+            v6: eni.v6.clone(),
+            v6_prefixes: eni.v6_prefixes.clone(),
+            interface_type: eni.interface_type.clone(),
+        }
+    }
+
+    /// The principal id: role id and instance for a node, the account for others (*recorded*).
+    fn requester_of(&self, eni: &EniState) -> String {
+        use crate::admission::Caller;
+        match &eni.creator {
+            Caller::Node(name) => {
+                let instance = self
+                    .nodes
+                    .get(name)
+                    .map(InstanceId::as_str)
+                    .unwrap_or_default();
+                format!("{}:{instance}", crate::imds::ROLE_ID)
+            }
+            Caller::Operator | Caller::Other(_) => self.spec.account_id.clone(),
+        }
+    }
+
+    pub(crate) fn group_refs(&self, ids: &[GroupId]) -> Vec<(GroupId, String)> {
+        let name = |id: &GroupId| {
+            self.groups
+                .get(id)
+                .map(|g| g.name.clone())
+                .unwrap_or_default()
+        };
+        ids.iter().map(|id| (id.clone(), name(id))).collect()
+    }
+
+    pub(crate) fn instance_view(&self, instance: &InstanceState, then: Time) -> Instance {
+        let enis: Vec<Eni> = self
+            .enis
+            .on_instance(instance.id.as_str(), then)
+            .into_iter()
+            .map(|e| self.eni_view(e, then))
+            .collect();
+        let device = |e: &Eni| e.attachment.as_ref().map(|a| (a.card, a.device_index));
+        let mut enis = enis;
+        enis.sort_by_key(device);
+        let primary = enis.iter().find(|e| device(e) == Some((0, 0)));
+        let kind = self.catalog.get(&instance.instance_type);
+        let over = instance.terminated.is_some_and(|t| t <= then);
+        let subnet = self.subnets.get(&instance.subnet);
+        Instance {
+            id: instance.id.clone(),
+            reservation: instance.reservation.clone(),
+            owner: self.spec.account_id.clone(),
+            image: instance.image.clone(),
+            instance_type: instance.instance_type.clone(),
+            state: if over {
+                (48, "terminated")
+            } else {
+                (16, "running")
+            },
+            launch_time: instance.launched,
+            zone: subnet.map(|s| s.zone.clone()).unwrap_or_default(),
+            subnet: instance.subnet.clone(),
+            vpc: self.id.clone(),
+            private_ip: primary.map(|e| e.private_ip),
+            public_ip: primary
+                .and_then(|e| e.addresses.first())
+                .and_then(|a| a.public),
+            hypervisor: "xen",
+            architecture: kind
+                .and_then(|k| k.architectures.last().cloned())
+                .unwrap_or_else(|| "x86_64".into()),
+            groups: primary.map(|e| e.groups.clone()).unwrap_or_default(),
+            tags: instance.tags.clone(),
+            profile: crate::imds::ROLE.to_owned(),
+            hop_limit: instance.hop_limit,
+            tokens_required: instance.http_tokens == HttpTokens::Required,
+            enis,
+        }
+    }
+
+    pub(crate) fn subnet_view(&self, subnet: &SubnetState, then: Time) -> Subnet {
+        Subnet {
+            id: subnet.id.clone(),
+            vpc: self.id.clone(),
+            owner: self.spec.account_id.clone(),
+            cidr: subnet.cidr,
+            v6_cidr: subnet.v6_cidr,
+            zone: subnet.zone.clone(),
+            zone_id: subnet.zone_id.clone(),
+            available: subnet.free_at(then),
+            map_public_ip: subnet.map_public_ip,
+            tags: subnet.tags.clone(),
+        }
+    }
+
+    pub(crate) fn vpc_view(&self) -> VpcInfo {
+        VpcInfo {
+            id: self.id.clone(),
+            owner: self.spec.account_id.clone(),
+            cidrs: self.spec.cidrs.iter().map(ipnet::Ipv4Net::trunc).collect(),
+            v6_cidr: self.spec.ipv6_cidr.map(|n| n.trunc()),
+            tags: self.tags.clone(),
+        }
+    }
+
+    pub(crate) fn group_view(&self, group: &GroupState) -> Group {
+        Group {
+            id: group.id.clone(),
+            vpc: self.id.clone(),
+            owner: self.spec.account_id.clone(),
+            name: group.name.clone(),
+            description: group.description.clone(),
+            tags: group.tags.clone(),
+        }
+    }
+}
+
+/// EC2 shows `in-use` from the moment of Attach to the end of Detach; the attachment's own status
+/// tells the rest (*recorded*).
+fn status(attachment: Option<&AttachState>, then: Time) -> &'static str {
+    match attachment {
+        None => "available",
+        Some(a) if a.attached_at <= then => "in-use",
+        Some(_) => "available",
+    }
+}
+
+fn attachment_view(a: &AttachState, then: Time) -> Attachment {
+    Attachment {
+        id: a.id.clone(),
+        instance: a.instance.clone(),
+        device_index: a.device_index,
+        card: a.card,
+        status: a.status(then),
+        attach_time: a.attached_at,
+        delete_on_termination: a.delete_on_termination,
+    }
+}
