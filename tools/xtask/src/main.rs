@@ -1,1 +1,52 @@
-fn main() {}
+//! The workspace's own commands: `cargo demo`, `cargo xtask test`, `cargo xtask bench`.
+//!
+//! Owns nothing of what they do: a module each. Human words go to stdout, or to stderr where stdout
+//! carries a result for programs.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cargo;
+mod demo;
+mod error;
+mod programs;
+mod test;
+
+use clap::{Parser, Subcommand};
+use error::Verdict;
+use std::process::ExitCode;
+
+/// The workspace's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Shows the whole job on real parts: a VPC, daemons, pods, probes.
+    Demo(demo::Options),
+    /// Runs every check: formatting, lints, architecture, all tests.
+    Test,
+    /// Measures ADD, DEL, cold and warm bursts, restarts, memory and sizes.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    // Nothing before this may start a thread: `demo` and `bench` leave the host's namespaces, which
+    // only a process with one thread can.
+    let result = match Cli::parse().command {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test => test::run(),
+        Task::Bench(options) => bench::run(&options),
+    };
+    match result {
+        Ok(Verdict::Green) => ExitCode::SUCCESS,
+        Ok(Verdict::Red) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the kernel has, read without any program: the witness against which the daemon's and the
+//! plugin's words are held.
+
+use crate::error::LabError;
+use nix::ifaddrs::getifaddrs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use vpc_sim::NetNs;
+
+/// Addresses of every link of a namespace but `lo`, without link-local ones: link name to
+/// addresses.
+///
+/// # Errors
+/// The namespace is gone.
+pub fn addresses(net: &NetNs) -> Result<BTreeMap<String, BTreeSet<IpAddr>>, LabError> {
+    let all = net.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>))?;
+    let all = all.map_err(LabError::io("reading addresses"))?;
+    let mut links: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+    for entry in all.into_iter().filter(|entry| entry.interface_name != "lo") {
+        let Some(address) = entry.address else {
+            continue;
+        };
+        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => IpAddr::V4(v4.ip()),
+            (None, Some(v6)) if !v6.ip().is_unicast_link_local() => IpAddr::V6(v6.ip()),
+            _ => continue,
+        };
+        links.entry(entry.interface_name).or_default().insert(ip);
+    }
+    Ok(links)
+}
+
+/// Host routes (/32) of the main table through links whose name begins with `prefix`: address to
+/// every link that such a route goes through.
+///
+/// # Errors
+/// The namespace is gone, or `/proc` is not as the kernel documents it.
+pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<Ipv4Addr, Vec<String>>, LabError> {
+    let file = "/proc/thread-self/net/route";
+    let text = net.run(move || fs::read_to_string(file))?;
+    let text = text.map_err(LabError::io(format!("reading {file}")))?;
+    let mut routes: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
+    for line in text.lines().skip(1) {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [link, destination, ..] = fields[..] else {
+            continue;
+        };
+        if fields.get(7) != Some(&"FFFFFFFF") || !link.starts_with(prefix) {
+            continue;
+        }
+        let bad = |e: std::num::ParseIntError| LabError::Format {
+            what: file.into(),
+            reason: format!("{e}: {line}"),
+        };
+        // Bytes in network order, printed as a number of this machine.
+        let raw = u32::from_str_radix(destination, 16).map_err(bad)?;
+        let address = Ipv4Addr::from(raw.to_ne_bytes());
+        routes.entry(address).or_default().push(link.to_owned());
+    }
+    Ok(routes)
+}
+
+/// Names of the links in a namespace that begin with `prefix`.
+///
+/// # Errors
+/// The namespace is gone.
+pub fn links(net: &NetNs, prefix: &str) -> Result<BTreeSet<String>, LabError> {
+    let file = "/proc/thread-self/net/dev";
+    let text = net.run(move || fs::read_to_string(file))?;
+    let text = text.map_err(LabError::io(format!("reading {file}")))?;
+    let names = text
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+    Ok(names.filter(|name| name.starts_with(prefix)).collect())
+}

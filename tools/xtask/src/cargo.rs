@@ -1,0 +1,156 @@
+//! Calling cargo: where the workspace is, how its programs are built. Knows nothing of what they do.
+//!
+//! Programs of the workspace are built with the features of the *whole* workspace
+//! (`--workspace --bin NAME`), as `cargo test --workspace` builds them too: with `-p NAME` cargo
+//! would unify features over that package alone, and the AWS SDK, minutes of work, would be built
+//! once more for each selection. Only the plugin is built alone, in its own profile: it must be small.
+
+use crate::error::TaskError;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The workspace's root: two levels above this package.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// A cargo command in the workspace's root, by the same cargo that runs us.
+pub(crate) fn cargo<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(args);
+    // Set by the `cargo run` around us for this package; other packages' build scripts would see
+    // them and be built again.
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_str().is_some_and(|n| {
+            n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_") || n == "CARGO_BIN_NAME"
+        });
+        if ours {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A command as one would type it.
+pub(crate) fn typed(command: &Command) -> String {
+    let name = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or(command.get_program());
+    let words = std::iter::once(name).chain(command.get_args());
+    words
+        .map(|w| w.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Runs a command with its output on our stderr (stdout is for results).
+///
+/// # Errors
+/// It can't be started, or ends with anything but 0.
+pub(crate) fn run(mut command: Command) -> Result<(), TaskError> {
+    let shown = typed(&command);
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(TaskError::io(format!("starting `{shown}`")))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(TaskError::Command {
+        command: shown,
+        status: status.to_string(),
+        words: String::new(),
+    })
+}
+
+/// Runs a command and gives what it printed.
+///
+/// # Errors
+/// It can't be started, or ends with anything but 0.
+pub(crate) fn output(mut command: Command) -> Result<String, TaskError> {
+    let shown = typed(&command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(TaskError::io(format!("starting `{shown}`")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words = format!(":\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    Err(TaskError::Command {
+        command: shown,
+        status: output.status.to_string(),
+        words,
+    })
+}
+
+/// `cargo metadata`: packages and who depends on whom.
+pub(crate) fn metadata() -> Result<Value, TaskError> {
+    let text = output(cargo(["metadata", "--format-version", "1"]))?;
+    serde_json::from_str(&text).map_err(|source| TaskError::Json {
+        what: "cargo metadata".into(),
+        source,
+    })
+}
+
+/// Builds with these arguments, cargo's progress on stderr, and gives the path of program `name`.
+fn build(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
+    let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    let shown = typed(&command);
+    let output = command
+        .spawn()
+        .and_then(std::process::Child::wait_with_output);
+    let output = output.map_err(TaskError::io(format!("running `{shown}`")))?;
+    if !output.status.success() {
+        let status = output.status.to_string();
+        return Err(TaskError::Command {
+            command: shown,
+            status,
+            words: String::new(),
+        });
+    }
+    let built = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
+    built.ok_or_else(|| TaskError::NotBuilt(name.to_owned()))
+}
+
+/// The daemon, in the profile that tests and demo share.
+pub(crate) fn build_daemon() -> Result<PathBuf, TaskError> {
+    build("ipamd", &["--workspace", "--bin", "ipamd"])
+}
+
+/// The plugin, as small and quick as it is shipped.
+pub(crate) fn build_plugin() -> Result<PathBuf, TaskError> {
+    build(
+        "ipamd-cni",
+        &["-p", "cni-shim", "--profile", "shim", "--bin", "ipamd-cni"],
+    )
+}
+
+/// The bare process with a pod's netlink messages and nothing else.
+pub(crate) fn build_floor() -> Result<PathBuf, TaskError> {
+    let args = [
+        "-p",
+        "cni-shim",
+        "--profile",
+        "shim",
+        "--features",
+        "floor",
+        "--bin",
+        "cni-floor",
+    ];
+    build("cni-floor", &args)
+}

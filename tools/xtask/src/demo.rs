@@ -1,0 +1,92 @@
+//! `cargo demo`: the whole job on real parts, for a person to watch, with an exit code that tells
+//! the truth.
+//!
+//! Owns the order: programs, namespaces, the [story](story), the [report](report). What is checked
+//! is `lab`'s; nothing here excuses a failure.
+
+mod map;
+mod report;
+mod sabotage;
+mod screen;
+mod story;
+
+use crate::cargo;
+use crate::error::{TaskError, Verdict};
+use crate::programs;
+use clap::{Args, ValueEnum};
+use lab::{LabError, Programs};
+use report::Report;
+use sabotage::Sabotage;
+use screen::Screen;
+use serde::Serialize;
+
+/// How addresses come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// /28 prefixes.
+    Prefix,
+    /// Secondary addresses, one by one.
+    Secondary,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How addresses come.
+    #[arg(long, value_enum, default_value = "prefix")]
+    mode: Mode,
+    /// Instance type of both nodes.
+    #[arg(long, default_value = "m5.large")]
+    instance_type: String,
+    /// Pods on each node.
+    #[arg(long, default_value_t = 30)]
+    pods: u32,
+    /// Leave it running until Ctrl-C, and say how to enter it.
+    #[arg(long)]
+    keep: bool,
+    /// Do this wrong on purpose: the checks must notice.
+    #[arg(long, value_enum)]
+    sabotage: Option<Sabotage>,
+    /// One JSON object on stdout; words for people on stderr.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// It could not be run at all. What it found wrong is in the verdict.
+pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
+    programs::ensure(match options.sabotage {
+        Some(Sabotage::Double) => &[programs::NFT, programs::IP],
+        _ => &[programs::NFT],
+    })?;
+    let screen = Screen::new(options.json);
+    let programs = find_or_build(&screen)?;
+    vpc_sim::isolate().map_err(LabError::from)?;
+    lab::interrupt::listen()?;
+    let mut report = Report::new(options);
+    let told = story::tell(options, &programs, &screen, &mut report);
+    if let Err(e) = told {
+        report.stopped_by(&e);
+    }
+    let verdict = report.verdict();
+    report.print(&screen);
+    if options.json {
+        println!("{}", report.json());
+    }
+    Ok(verdict)
+}
+
+/// The programs under test: those that the environment names, else built now.
+pub(crate) fn find_or_build(screen: &Screen) -> Result<Programs, TaskError> {
+    let named = |name| std::env::var_os(name).is_some_and(|path| !path.is_empty());
+    if named("IPAMD_BIN") && named("IPAMD_CNI_BIN") {
+        return Ok(Programs::find()?);
+    }
+    screen.say("building ipamd and ipamd-cni (the first time takes minutes: the AWS SDK is large)");
+    let daemon = cargo::build_daemon()?;
+    let plugin = cargo::build_plugin()?;
+    Ok(Programs { daemon, plugin })
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask test`: everything that must hold before a change is handed in, in one command.
+//!
+//! Owns the order of the steps and the summary. Each step says what it checked; nothing is passed
+//! over in silence: what is skipped is listed with its reason, and a skip that [`EXPECTED_SKIPS`] does
+//! not name is a failure.
+
+mod arrows;
+mod output;
+mod step;
+mod suite;
+mod tidy;
+
+use crate::cargo;
+use crate::error::{TaskError, Verdict};
+use crate::programs;
+use std::process::{Command, Stdio};
+use step::{Outcome, Runner};
+
+/// Skips that are right, by what they contain, and why. Empty: on a machine with Rust and its
+/// components everything runs.
+const EXPECTED_SKIPS: [(&str, &str); 0] = [];
+
+/// Runs all steps; goes on after a failed one, so that one run shows everything.
+///
+/// # Errors
+/// Something that the steps need (a program, cargo itself) can't be had.
+pub(crate) fn run() -> Result<Verdict, TaskError> {
+    programs::ensure(&[programs::NFT, programs::IP])?;
+    let mut runner = Runner::new();
+    runner.step("formatting", || {
+        component("fmt", &["fmt", "--all", "--", "--check"])
+    });
+    runner.step("architecture", arrows::check);
+    runner.step("tidiness", tidy::check);
+    runner.step("clippy", || {
+        let features = ["--features", "cni-shim/floor"];
+        let all = ["clippy", "--workspace", "--all-targets"];
+        component(
+            "clippy",
+            &[&all[..], &features, &["--", "--deny", "warnings"]].concat(),
+        )
+    });
+    let daemon = runner.step_with("build ipamd", cargo::build_daemon);
+    let plugin = runner.step_with("build ipamd-cni", cargo::build_plugin);
+    let floor = runner.step_with("build cni-floor", cargo::build_floor);
+    if let Some(daemon) = &daemon {
+        runner.step("README", || tidy::readme(daemon));
+    }
+    let programs = suite::Programs {
+        daemon,
+        plugin,
+        floor,
+    };
+    runner.step("build tests", || suite::build(&programs));
+    runner.step("tests", || suite::run(&programs));
+    Ok(Verdict::of(runner.summary(&EXPECTED_SKIPS)))
+}
+
+/// A step of a cargo component that a minimal toolchain may lack.
+fn component(name: &str, args: &[&str]) -> Result<Outcome, TaskError> {
+    let there = Command::new("cargo")
+        .args([name, "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        return Ok(Outcome::failed(format!(
+            "cargo {name} is not installed: `rustup component add {}`",
+            if name == "fmt" { "rustfmt" } else { name }
+        )));
+    }
+    match cargo::run(cargo::cargo(args)) {
+        Ok(()) => Ok(Outcome::passed()),
+        Err(e @ TaskError::Command { .. }) => Ok(Outcome::failed(e.to_string())),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,249 @@
+//! Who may depend on whom: the architecture's arrows, read from `cargo metadata`.
+
+use super::step::Outcome;
+use crate::cargo;
+use crate::error::TaskError;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a package of the workspace may depend on within it. Tests of a package may depend on more.
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("ipam-core", &[]),
+    ("ipam-engine", &["ipam-core"]),
+    ("ipam-proto", &["ipam-core"]),
+    ("ipamd", &["ipam-core", "ipam-engine", "ipam-proto"]),
+    ("cni-shim", &["ipam-core", "ipam-proto"]),
+    (
+        "ipamd-tests",
+        &[
+            "ipam-core",
+            "ipam-engine",
+            "ipam-proto",
+            "lab",
+            "vpc-model",
+            "vpc-sim",
+        ],
+    ),
+    ("lab", &["ipam-proto", "vpc-model", "vpc-sim"]),
+    ("max-pods", &["ipam-core"]),
+    ("vpc-model", &[]),
+    ("vpc-sim", &["vpc-model"]),
+    (
+        "xtask",
+        &["ipam-core", "ipam-engine", "lab", "vpc-model", "vpc-sim"],
+    ),
+];
+
+/// Everything that the core may link: values in, values out, no operating system.
+const CORE: [&str; 4] = ["ipnet", "serde", "sha1", "thiserror"];
+
+/// One package: name, what it links, what its tests link besides.
+#[derive(Debug, Default)]
+struct Package {
+    links: BTreeSet<String>,
+    tests_link: BTreeSet<String>,
+    member: bool,
+}
+
+type Graph = BTreeMap<String, Package>;
+
+/// Checks every rule.
+pub(super) fn check() -> Result<Outcome, TaskError> {
+    Ok(judge(&graph(&cargo::metadata()?), &no_std()?))
+}
+
+fn no_std() -> Result<String, TaskError> {
+    let file = cargo::root().join("ipamd/core/src/lib.rs");
+    std::fs::read_to_string(&file).map_err(TaskError::io(format!("reading {}", file.display())))
+}
+
+/// By package *name*: two versions of one package count as one, which is what the rules mean.
+fn graph(metadata: &Value) -> Graph {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let names: BTreeMap<String, String> = list(&metadata["packages"])
+        .iter()
+        .map(|p| (text(&p["id"]), text(&p["name"])))
+        .collect();
+    let members: BTreeSet<String> = list(&metadata["workspace_members"])
+        .iter()
+        .map(text)
+        .collect();
+    let mut graph = Graph::new();
+    for node in list(&metadata["resolve"]["nodes"]) {
+        let id = text(&node["id"]);
+        let Some(name) = names.get(&id) else { continue };
+        let package = graph.entry(name.clone()).or_default();
+        package.member |= members.contains(&id);
+        for dep in list(&node["deps"]) {
+            let Some(dep_name) = names.get(&text(&dep["pkg"])) else {
+                continue;
+            };
+            for kind in list(&dep["dep_kinds"]) {
+                // `null` is an ordinary dependency; build dependencies are not linked.
+                match kind["kind"].as_str() {
+                    None => package.links.insert(dep_name.clone()),
+                    Some("dev") => package.tests_link.insert(dep_name.clone()),
+                    Some(_) => false,
+                };
+            }
+        }
+    }
+    graph
+}
+
+fn judge(graph: &Graph, core_source: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    let members: BTreeMap<&String, &Package> = graph.iter().filter(|(_, p)| p.member).collect();
+    for (&name, package) in &members {
+        outcome.count(unknown_arrow(name, package, &members));
+        outcome.count(aws(graph, name, package));
+    }
+    let core: Vec<_> = graph
+        .get("ipam-core")
+        .map(|p| p.links.iter().collect())
+        .unwrap_or_default();
+    let extra: Vec<_> = core
+        .iter()
+        .filter(|d| !CORE.contains(&d.as_str()))
+        .collect();
+    outcome.count(
+        (!extra.is_empty()).then(|| format!("ipam-core links {extra:?}: only {CORE:?} may be")),
+    );
+    let bare = core_source
+        .lines()
+        .any(|l| l.contains("no_std") && l.starts_with("#!["));
+    outcome.count((!bare).then(|| "ipam-core is not #![no_std]".to_owned()));
+    outcome
+}
+
+fn unknown_arrow(
+    name: &str,
+    package: &Package,
+    members: &BTreeMap<&String, &Package>,
+) -> Option<String> {
+    let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == name) else {
+        return Some(format!("{name} has no row in the table of arrows"));
+    };
+    let inside = |deps: &BTreeSet<String>| -> Vec<String> {
+        deps.iter()
+            .filter(|d| members.contains_key(d))
+            .cloned()
+            .collect()
+    };
+    let wrong: Vec<_> = inside(&package.links)
+        .into_iter()
+        .filter(|dep| !allowed.contains(&dep.as_str()))
+        .collect();
+    if !wrong.is_empty() {
+        return Some(format!(
+            "{name} depends on {}: no arrow leads there",
+            wrong.join(", ")
+        ));
+    }
+    // An oracle shares no code with what it judges, not even in its tests.
+    let judged = ["ipam-core", "ipam-engine", "ipam-proto", "ipamd"];
+    let shared: Vec<_> = inside(&package.tests_link)
+        .into_iter()
+        .filter(|d| judged.contains(&d.as_str()))
+        .collect();
+    (name == "vpc-model" && !shared.is_empty())
+        .then(|| format!("tests of vpc-model use {}", shared.join(", ")))
+}
+
+/// The AWS SDK compiles for minutes: only the daemon may link it, directly or through others.
+fn aws(graph: &Graph, name: &str, package: &Package) -> Option<String> {
+    if name == "ipamd" {
+        return None;
+    }
+    let mut seen = BTreeSet::new();
+    let mut next: Vec<&String> = package.links.iter().chain(&package.tests_link).collect();
+    while let Some(dep) = next.pop() {
+        if dep.starts_with("aws-") {
+            return Some(format!(
+                "{name} reaches {dep}: only ipamd may link the AWS SDK"
+            ));
+        }
+        if seen.insert(dep) {
+            next.extend(graph.get(dep).iter().flat_map(|p| p.links.iter()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Row = (&'static str, bool, &'static [&'static str]);
+
+    fn graph_of(rows: &[Row]) -> Graph {
+        rows.iter()
+            .map(|(name, member, links)| {
+                let links = links.iter().map(|l| (*l).to_owned()).collect();
+                (
+                    (*name).to_owned(),
+                    Package {
+                        links,
+                        member: *member,
+                        ..Package::default()
+                    },
+                )
+            })
+            .collect()
+    }
+
+    const NO_STD: &str = "#![no_std]";
+
+    #[test]
+    fn the_arrows_as_designed_pass() {
+        let graph = graph_of(&[
+            ("ipam-core", true, &["serde"]),
+            ("ipamd", true, &["ipam-core", "aws-sdk-ec2"]),
+            ("vpc-model", true, &["serde"]),
+        ]);
+        assert_eq!(judge(&graph, NO_STD).failures, Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_rule_can_fire() {
+        let cases: [(&[Row], &str, &str); 6] = [
+            (
+                &[("lab", true, &["tonic"]), ("tonic", false, &["aws-x"])],
+                NO_STD,
+                "lab reaches aws-x",
+            ),
+            (
+                &[
+                    ("vpc-model", true, &["ipam-core"]),
+                    ("ipam-core", true, &[]),
+                ],
+                NO_STD,
+                "no arrow",
+            ),
+            (&[("stranger", true, &[])], NO_STD, "no row"),
+            (
+                &[("ipam-core", true, &["tokio"])],
+                NO_STD,
+                "ipam-core links",
+            ),
+            (
+                &[("ipam-core", true, &[])],
+                "// #![no_std]",
+                "not #![no_std]",
+            ),
+            (
+                &[("cni-shim", true, &["ipamd"]), ("ipamd", true, &[])],
+                NO_STD,
+                "no arrow",
+            ),
+        ];
+        for (rows, source, words) in cases {
+            let outcome = judge(&graph_of(rows), source);
+            assert!(
+                outcome.failures.iter().any(|f| f.contains(words)),
+                "{words}: {outcome:?}"
+            );
+        }
+    }
+}
