@@ -1,5 +1,9 @@
 //! What EC2's answers mean to the pool.
 
+mod classify;
+
+pub use classify::classify;
+
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 

@@ -238,6 +238,8 @@ struct Draft<'a> {
     /// ENIs that this plan or an earlier one is busy with.
     busy: BTreeSet<EniHandle>,
     wakes: Vec<Timestamp>,
+    /// When growth that is impossible now may be possible.
+    retries: Vec<Timestamp>,
     plan: Plan,
 }
 
@@ -258,6 +260,7 @@ impl<'a> Draft<'a> {
             tally,
             busy: input.in_flight.clone(),
             wakes: Vec::new(),
+            retries: Vec::new(),
             plan: Plan::default(),
         }
     }
@@ -311,7 +314,7 @@ impl<'a> Draft<'a> {
         }
         let ends: Vec<_> = self.input.memory.hold_ends(self.now).collect();
         self.wakes.extend(ends.iter().copied());
-        self.plan.report.retry_at = ends.into_iter().chain(cool).min();
+        self.plan.report.retry_at = ends.into_iter().chain(cool).chain(self.retries).min();
         self.plan.wake_at = self.wakes.iter().copied().min();
         self.plan
     }

@@ -236,8 +236,10 @@ fn take_blocks(
         .filter(|b| !view.blocks.contains(b) && !lost(b))
         .copied()
         .collect();
+    let mut grown = false;
     for (block, new) in confirm {
         if store.add_block(handle, block, BlockState::Confirmed) && new {
+            grown = true;
             drift.push(Drift::NewBlock(handle, block));
         }
     }
@@ -246,19 +248,17 @@ fn take_blocks(
             lose_block(store, handle, block, drift);
         }
     }
-    settle_doubt(store, memory, handle, begun);
+    settle_doubt(store, handle, grown, begun);
 }
 
-/// A Describe begun past the consistency window has told what came of an unanswered call.
-fn settle_doubt(store: &mut Datastore, memory: &mut Memory, handle: EniHandle, begun: Timestamp) {
-    match store.eni(handle).and_then(|e| e.in_doubt_since) {
-        Some(since) if begun >= since + CONSISTENCY => {
-            if let Some(eni) = store.eni_mut(handle) {
-                eni.in_doubt_since = None;
-            }
-        }
-        Some(_) => memory.look = false,
-        None => {}
+/// What came of an unanswered Assign is told by new blocks, since it gives all or nothing; or by a
+/// Describe begun past the consistency window.
+fn settle_doubt(store: &mut Datastore, handle: EniHandle, grown: bool, begun: Timestamp) {
+    if let Some(since) = store.eni(handle).and_then(|e| e.in_doubt_since)
+        && (grown || begun >= since + CONSISTENCY)
+        && let Some(eni) = store.eni_mut(handle)
+    {
+        eni.in_doubt_since = None;
     }
 }
 

@@ -445,10 +445,10 @@ fn log_call(action: &Action, error: Option<&ipam_core::cloud::CloudError>) {
 fn log_drift(drift: &Drift) {
     match drift {
         Drift::NewEni(_) | Drift::NewBlock(..) => {
-            tracing::info!(?drift, "EC2 has more than we knew")
+            tracing::info!(?drift, "EC2 has more than we knew");
         }
         Drift::BlockGone(..) | Drift::EniGone(_) => {
-            tracing::warn!(?drift, "EC2 took something away")
+            tracing::warn!(?drift, "EC2 took something away");
         }
         Drift::BlockLost(..) | Drift::EniLost(..) => {
             tracing::error!(?drift, "EC2 took something away that pods use");

@@ -2,6 +2,7 @@
 
 use super::{Action, CONSISTENCY, DESCRIBE_EVERY, Draft, Note, Scope};
 use crate::{Eni, Intent, Phase};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// A detached ENI can be deleted once EC2 has really let go of it: a second or two.
@@ -16,13 +17,20 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
     if draft.input.describing {
         return;
     }
-    let doubts = draft.store.enis.values().filter_map(|e| e.in_doubt_since);
+    let doubts: Vec<_> = draft
+        .store
+        .enis
+        .values()
+        .filter_map(|e| e.in_doubt_since)
+        .collect();
+    let unsettled = memory.look || !memory.missing.is_empty() || !doubts.is_empty();
     // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.
     let due = match memory.described.filter(|_| memory.known) {
         None => draft.now,
         Some(last) => doubts
+            .into_iter()
             .map(|since| (since + CONSISTENCY).max(last + Duration::from_secs(1)))
-            .chain((memory.look || !memory.missing.is_empty()).then(|| last + LOOK_AGAIN))
+            .chain(unsettled.then(|| last + LOOK_AGAIN))
             .chain([last + DESCRIBE_EVERY])
             .min()
             .unwrap_or(draft.now),
@@ -33,6 +41,10 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         draft.act(Action::Describe);
     } else {
         draft.wake(due);
+        if unsettled {
+            // What EC2 says then may let the pool grow again.
+            draft.retries.push(due);
+        }
     }
 }
 

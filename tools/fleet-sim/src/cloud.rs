@@ -1,0 +1,324 @@
+//! EC2 for one node, by the model.
+
+use crate::world::World;
+use ipam_core::cloud::classify;
+use ipam_core::eni::AttachmentId;
+use ipam_core::{AttachmentView, Block, BlockKind, EniId, EniView, Family, Mac};
+use ipam_engine::ports::{Cloud, CloudError, CreateEni, ErrorClass, Fut};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use vpc_model::request::{
+    Action, AssignIpv6Addresses, AssignPrivateIpAddresses, AttachNetworkInterface,
+    CreateNetworkInterface, DeleteNetworkInterface, Describe, DetachNetworkInterface, EniAttribute,
+    ModifyNetworkInterfaceAttribute, UnassignIpv6Addresses, UnassignPrivateIpAddresses, Wanted,
+};
+use vpc_model::response::Eni;
+use vpc_model::{Caller, Fate, Response};
+
+/// The tag that says whose an ENI is, as the daemon sets it.
+const OWNER_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ModelCloud {
+    pub(crate) world: World,
+    pub(crate) node: String,
+    pub(crate) instance: String,
+}
+
+impl ModelCloud {
+    async fn call(&self, action: Action) -> Result<Response, CloudError> {
+        let name = action.name();
+        let caller = Caller::node(&self.node);
+        let now = self.world.time();
+        let admission = self.world.vpc().begin(&caller, name, now);
+        tokio::time::sleep(admission.before).await;
+        let now = self.world.time();
+        let result = self
+            .world
+            .vpc()
+            .execute(&admission, &caller, &action.into(), now);
+        tokio::time::sleep(admission.after).await;
+        if admission.fate == Fate::Drop {
+            return Err(CloudError {
+                action: name,
+                class: ErrorClass::UnknownOutcome,
+                code: "ConnectionClosed".into(),
+                message: "the connection was closed before an answer came".into(),
+            });
+        }
+        result.map_err(|e| CloudError {
+            action: name,
+            class: classify(name, &e.code, &e.message, e.http_status),
+            code: e.code,
+            message: e.message,
+        })
+    }
+
+    /// An ENI as the engine wants it; the subnet's prefix length comes from IMDS in the daemon and
+    /// from the model's list of subnets here.
+    fn view(&self, eni: &Eni) -> EniView {
+        view(&self.world, eni, &self.instance)
+    }
+}
+
+/// See [`ModelCloud::view`].
+pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
+    let subnets = world.vpc().subnets();
+    let cidr = subnets.iter().find(|s| s.id == eni.subnet).map(|s| s.cidr);
+    let secondary = eni.addresses.iter().filter(|a| !a.primary);
+    let blocks = secondary
+        .map(|a| Block::address(a.address.into()))
+        .chain(eni.v6.iter().map(|a| Block::address((*a).into())))
+        .chain(
+            eni.v4_prefixes
+                .iter()
+                .map(|p| Block::prefix_of(p.network().into())),
+        )
+        .chain(
+            eni.v6_prefixes
+                .iter()
+                .map(|p| Block::prefix_of(p.network().into())),
+        )
+        .collect();
+    EniView {
+        id: eni.id.as_str().into(),
+        mac: Mac(eni.mac.0),
+        attachment: eni.attachment.as_ref().map(|a| AttachmentView {
+            id: Some(a.id.as_str().to_owned()),
+            device_index: a.device_index,
+            card: a.card,
+            delete_on_termination: Some(a.delete_on_termination),
+        }),
+        subnet: eni.subnet.as_str().into(),
+        address: cidr.and_then(|c| IpNet::new(eni.private_ip.into(), c.prefix_len()).ok()),
+        blocks,
+        unmanaged: None,
+        ours: eni
+            .tags
+            .get(OWNER_TAG)
+            .is_some_and(|owner| owner == instance),
+    }
+}
+
+fn wanted<A, P>(kind: BlockKind, count: u32) -> Wanted<A, P> {
+    let (address_count, prefix_count) = match kind {
+        BlockKind::Address => (Some(count), None),
+        BlockKind::Prefix => (None, Some(count)),
+    };
+    Wanted {
+        address_count,
+        prefix_count,
+        ..Wanted::default()
+    }
+}
+
+fn unexpected(action: &'static str) -> CloudError {
+    CloudError {
+        action,
+        class: ErrorClass::Other,
+        code: "UnexpectedAnswer".into(),
+        message: "the model answered another question".into(),
+    }
+}
+
+impl Cloud for ModelCloud {
+    fn describe(&self) -> Fut<'_, Result<Vec<EniView>, CloudError>> {
+        Box::pin(async {
+            let mut all = Vec::new();
+            let mut next_token = None;
+            loop {
+                let by = Describe {
+                    max_results: Some(100),
+                    next_token,
+                    ..Describe::default()
+                }
+                .filter("attachment.instance-id", &self.instance);
+                let answer = self.call(Action::DescribeNetworkInterfaces(by)).await?;
+                let Response::Enis(page) = answer else {
+                    return Err(unexpected("DescribeNetworkInterfaces"));
+                };
+                all.extend(page.items.iter().map(|eni| self.view(eni)));
+                next_token = page.next_token;
+                if next_token.is_none() {
+                    return Ok(all);
+                }
+            }
+        })
+    }
+
+    fn create(&self, r: CreateEni) -> Fut<'_, Result<EniView, CloudError>> {
+        Box::pin(async move {
+            let request = CreateNetworkInterface {
+                subnet: Some(r.subnet.as_str().into()),
+                description: format!("aws-K8S-{}", self.instance),
+                groups: r
+                    .security_groups
+                    .iter()
+                    .map(|g| g.as_str().into())
+                    .collect(),
+                v4: if r.family == Family::V4 {
+                    wanted(r.kind, r.count)
+                } else {
+                    Wanted::default()
+                },
+                v6: if r.family == Family::V6 {
+                    wanted(r.kind, r.count)
+                } else {
+                    Wanted::default()
+                },
+                tags: BTreeMap::from([(OWNER_TAG.to_owned(), self.instance.clone())]),
+                client_token: Some(r.token),
+                ..CreateNetworkInterface::default()
+            };
+            match self.call(Action::CreateNetworkInterface(request)).await? {
+                Response::Created { eni, .. } => Ok(self.view(&eni)),
+                _ => Err(unexpected("CreateNetworkInterface")),
+            }
+        })
+    }
+
+    fn attach(
+        &self,
+        eni: EniId,
+        device_index: u32,
+        card: u32,
+    ) -> Fut<'_, Result<AttachmentId, CloudError>> {
+        Box::pin(async move {
+            let request = AttachNetworkInterface {
+                eni: eni.as_str().into(),
+                instance: self.instance.as_str().into(),
+                device_index,
+                card: Some(card),
+            };
+            match self.call(Action::AttachNetworkInterface(request)).await? {
+                Response::Attached { attachment, .. } => Ok(attachment.as_str().to_owned()),
+                _ => Err(unexpected("AttachNetworkInterface")),
+            }
+        })
+    }
+
+    fn set_delete_on_termination(
+        &self,
+        eni: EniId,
+        attachment: AttachmentId,
+    ) -> Fut<'_, Result<(), CloudError>> {
+        Box::pin(async move {
+            let request = ModifyNetworkInterfaceAttribute {
+                eni: eni.as_str().into(),
+                attribute: Some(EniAttribute::DeleteOnTermination {
+                    attachment: attachment.as_str().into(),
+                    value: true,
+                }),
+            };
+            self.call(Action::ModifyNetworkInterfaceAttribute(request))
+                .await
+                .map(drop)
+        })
+    }
+
+    fn assign(
+        &self,
+        eni: EniId,
+        family: Family,
+        kind: BlockKind,
+        count: u32,
+    ) -> Fut<'_, Result<Vec<Block>, CloudError>> {
+        Box::pin(async move {
+            let eni = eni.as_str().into();
+            let action = match family {
+                Family::V4 => Action::AssignPrivateIpAddresses(AssignPrivateIpAddresses {
+                    eni,
+                    wanted: wanted(kind, count),
+                    allow_reassignment: false,
+                }),
+                Family::V6 => Action::AssignIpv6Addresses(AssignIpv6Addresses {
+                    eni,
+                    wanted: wanted(kind, count),
+                }),
+            };
+            Ok(match self.call(action).await? {
+                Response::AssignedV4 {
+                    addresses,
+                    prefixes,
+                    ..
+                } => addresses
+                    .into_iter()
+                    .map(|a| Block::address(a.into()))
+                    .chain(
+                        prefixes
+                            .into_iter()
+                            .map(|p| Block::prefix_of(p.network().into())),
+                    )
+                    .collect(),
+                Response::AssignedV6 {
+                    addresses,
+                    prefixes,
+                    ..
+                } => addresses
+                    .into_iter()
+                    .map(|a| Block::address(a.into()))
+                    .chain(
+                        prefixes
+                            .into_iter()
+                            .map(|p| Block::prefix_of(p.network().into())),
+                    )
+                    .collect(),
+                _ => return Err(unexpected("AssignPrivateIpAddresses")),
+            })
+        })
+    }
+
+    fn unassign(&self, eni: EniId, blocks: Vec<Block>) -> Fut<'_, Result<(), CloudError>> {
+        Box::pin(async move {
+            let mut v4 = UnassignPrivateIpAddresses {
+                eni: eni.as_str().into(),
+                addresses: Vec::new(),
+                prefixes: Vec::new(),
+            };
+            let mut v6 = UnassignIpv6Addresses {
+                eni: eni.as_str().into(),
+                addresses: Vec::new(),
+                prefixes: Vec::new(),
+            };
+            for block in blocks {
+                match (block.net(), block.kind()) {
+                    (IpNet::V4(net), BlockKind::Address) => v4.addresses.push(net.addr()),
+                    (IpNet::V4(net), BlockKind::Prefix) => v4.prefixes.push(net),
+                    (IpNet::V6(net), BlockKind::Address) => v6.addresses.push(net.addr()),
+                    (IpNet::V6(net), BlockKind::Prefix) => v6.prefixes.push(net),
+                }
+            }
+            if !v4.addresses.is_empty() || !v4.prefixes.is_empty() {
+                self.call(Action::UnassignPrivateIpAddresses(v4)).await?;
+            }
+            if !v6.addresses.is_empty() || !v6.prefixes.is_empty() {
+                self.call(Action::UnassignIpv6Addresses(v6)).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn detach(&self, attachment: AttachmentId) -> Fut<'_, Result<(), CloudError>> {
+        Box::pin(async move {
+            let request = DetachNetworkInterface {
+                attachment: attachment.as_str().into(),
+                force: false,
+            };
+            self.call(Action::DetachNetworkInterface(request))
+                .await
+                .map(drop)
+        })
+    }
+
+    fn delete(&self, eni: EniId) -> Fut<'_, Result<(), CloudError>> {
+        Box::pin(async move {
+            let request = DeleteNetworkInterface {
+                eni: eni.as_str().into(),
+            };
+            self.call(Action::DeleteNetworkInterface(request))
+                .await
+                .map(drop)
+        })
+    }
+}

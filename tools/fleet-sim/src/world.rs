@@ -1,0 +1,54 @@
+//! The model VPC and the virtual clock that all nodes share.
+
+use ipam_core::Timestamp;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use vpc_model::{SpecError, Time, Vpc, VpcSpec};
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct World {
+    vpc: Arc<Mutex<Vpc>>,
+    start: Instant,
+}
+
+/// Where virtual time begins, in Unix milliseconds (2026-01-01).
+const EPOCH_MS: u64 = 1_767_225_600_000;
+
+impl World {
+    /// A VPC at the beginning of virtual time. To be called inside a paused tokio runtime.
+    ///
+    /// # Errors
+    /// What is wrong with the spec.
+    pub fn new(spec: VpcSpec) -> Result<Self, SpecError> {
+        let vpc = Vpc::new(spec, Time::from_unix_millis(EPOCH_MS))?;
+        Ok(Self {
+            vpc: Arc::new(Mutex::new(vpc)),
+            start: Instant::now(),
+        })
+    }
+
+    /// The model. Held for one look or one call only, never over an await.
+    pub fn vpc(&self) -> MutexGuard<'_, Vpc> {
+        self.vpc.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since the beginning.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Now, as the model tells time.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        Time::from_unix_millis(EPOCH_MS) + self.elapsed()
+    }
+}
+
+impl ipam_engine::ports::Clock for World {
+    fn now(&self) -> Timestamp {
+        Timestamp(EPOCH_MS) + self.elapsed()
+    }
+}
