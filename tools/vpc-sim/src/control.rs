@@ -182,7 +182,7 @@ async fn read(
             }
         }
         ["wires"] => json!({"wires": *shared.wires()}),
-        ["nodes"] => json!({"nodes": nodes(context)}),
+        ["nodes"] => json!({"nodes": nodes(&context.shared, &context.nodes)}),
         ["state"] => {
             let (vpc, now) = (shared.vpc(), shared.clock.now());
             let subnets: Vec<Value> = vpc.subnets().iter().map(view::subnet).collect();
@@ -202,10 +202,10 @@ async fn read(
 }
 
 /// Nodes as the program prints them, with those that are gone.
-pub(crate) fn nodes(context: &Context) -> Vec<Value> {
-    let infos = context.shared.vpc().nodes();
-    let handles = context.nodes.read().unwrap_or_else(PoisonError::into_inner);
-    let wires = context.shared.wires();
+pub(crate) fn nodes(shared: &Shared, nodes: &Nodes) -> Vec<Value> {
+    let infos = shared.vpc().nodes();
+    let handles = nodes.read().unwrap_or_else(PoisonError::into_inner);
+    let wires = shared.wires();
     let describe = |info: &vpc_model::NodeInfo| {
         let mut node = serde_json::to_value(info).unwrap_or_default();
         let primary = wires

@@ -17,6 +17,8 @@ const NOTES_DIR: &str = "/run/vpc-sim";
 pub(crate) struct HostName {
     path: PathBuf,
     note: PathBuf,
+    /// Directories that were not there before.
+    made: Vec<&'static str>,
 }
 
 /// Who made a name, and of which namespace.
@@ -43,8 +45,12 @@ impl HostName {
         }
         let path = Path::new(NETNS_DIR).join(name);
         let note = Path::new(NOTES_DIR).join(name);
+        let mut made = Vec::new();
         for dir in [NETNS_DIR, NOTES_DIR] {
-            fs::create_dir_all(dir).map_err(SimError::os(format!("making {dir}")))?;
+            if !Path::new(dir).is_dir() {
+                fs::create_dir_all(dir).map_err(SimError::os(format!("making {dir}")))?;
+                made.push(dir);
+            }
         }
         if path.symlink_metadata().is_ok() {
             remove_stale(&path, &note)?;
@@ -59,10 +65,10 @@ impl HostName {
         };
         let text = serde_json::to_string(&written).unwrap_or_default();
         fs::write(&note, text).map_err(SimError::os(format!("writing {}", note.display())))?;
-        let made = Self { path, note };
-        fs::write(&made.path, "").map_err(SimError::os("naming a namespace"))?;
-        mounts::bind(&source, &made.path)?;
-        Ok(made)
+        let name = Self { path, note, made };
+        fs::write(&name.path, "").map_err(SimError::os("naming a namespace"))?;
+        mounts::bind(&source, &name.path)?;
+        Ok(name)
     }
 }
 
@@ -72,8 +78,11 @@ impl Drop for HostName {
             tracing::warn!("{e}");
         }
         drop(fs::remove_file(&self.note));
-        // Fails while other names are there, as it should.
         drop(fs::remove_dir(NOTES_DIR));
+        for dir in &self.made {
+            // Fails while other names are there, as it should.
+            drop(fs::remove_dir(dir));
+        }
     }
 }
 

@@ -134,7 +134,9 @@ async fn read(request: Request<Incoming>, limit: usize, connection: Arc<Connecti
         method: head.method,
         uri: head.uri,
         headers: head.headers,
-        body: body.map(http_body_util::Collected::to_bytes).map_err(|_| BodyTooLarge),
+        body: body
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|_| BodyTooLarge),
         connection,
     }
 }

@@ -22,6 +22,7 @@
 
 mod clock;
 mod control;
+pub mod description;
 mod ec2_server;
 mod error;
 mod fabric;
@@ -31,6 +32,7 @@ mod http;
 mod imds;
 mod isolate;
 mod kernel;
+mod links;
 mod netns;
 mod node;
 pub mod responder;
@@ -43,7 +45,7 @@ pub mod testing;
 pub use clock::Clock;
 pub use error::SimError;
 pub use fabric::EniTraffic;
-pub use isolate::{Isolation, isolate};
+pub use isolate::{Isolation, isolate, may_use_host_names};
 pub use kernel::netlink::NetlinkError;
 pub use netns::{NetNs, PodNs};
 pub use node::Node;

@@ -142,6 +142,8 @@ impl Node {
         self.run(move || {
             let mut netlink = Netlink::open()?;
             let index = netlink.index(&link)?;
+            // A node that has booted has this behind it: one second in which nothing is sent.
+            sysctl::try_set(&format!("ipv6/conf/{link}/accept_dad"), "0");
             let mut changes = vec![
                 Change::set_up(index),
                 Change::add_address(index, primary.into()),
@@ -188,6 +190,7 @@ fn dhcp_routes(link: u32, primary: Ipv4Net, gateway: IpAddr) -> Vec<Change> {
         source: Some(IpAddr::V4(primary.addr())),
         metric: Some(DHCP_METRIC),
         protocol: RouteProtocol::Dhcp,
+        onlink: false,
         ..Route::new(to, link, via)
     };
     let everywhere = IpNet::V4(Ipv4Net::default());
@@ -202,6 +205,7 @@ fn ipv6_changes(link: u32, _subnet: Ipv6Net, address: Option<Ipv6Net>) -> Vec<Ch
     let everywhere = Route {
         metric: Some(DHCP_METRIC),
         protocol: RouteProtocol::Ra,
+        onlink: false,
         ..Route::new(IpNet::V6(Ipv6Net::default()), link, Some(GATEWAY_V6.into()))
     };
     let address = address.map(|a| Change::add_address(link, a.into()));

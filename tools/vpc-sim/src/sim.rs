@@ -222,6 +222,11 @@ impl Sim {
         describe(&self.shared, self.internet, address)
     }
 
+    /// Nodes as JSON objects, for programs: names, ids, addresses and how to enter each.
+    pub fn describe_nodes(&self) -> Vec<serde_json::Value> {
+        crate::control::nodes(&self.shared, &self.nodes)
+    }
+
     /// Address of the control API, if one was asked for.
     pub fn control_address(&self) -> Option<SocketAddr> {
         lock(&self.servers).as_ref().and_then(|s| s.control)
@@ -275,7 +280,8 @@ impl Drop for Sim {
             node.kill_processes();
         }
         drop(lock(&self.servers).take());
-        lock(&self.host_names).clear();
+        // The first one made the directories: it goes last.
+        lock(&self.host_names).drain(..).rev().for_each(drop);
         for node in &nodes {
             node.close();
         }

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Where [`name_namespace`] puts names, as `ip netns` does.
+/// Where namespaces get their names, as `ip netns` does.
 pub(crate) const NETNS_DIR: &str = "/run/netns";
 
 /// Mounts an empty tmpfs on each of `private` and makes `/run/netns`. What lies below them and is

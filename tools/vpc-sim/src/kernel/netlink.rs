@@ -74,8 +74,9 @@ pub(crate) struct Veth<'a> {
 pub(crate) struct Route {
     pub(crate) to: IpNet,
     pub(crate) link: u32,
-    /// Reached on the link itself, whatever the link's addresses say.
     pub(crate) via: Option<IpAddr>,
+    /// The neighbour is on the link, whatever the link's addresses say.
+    pub(crate) onlink: bool,
     pub(crate) source: Option<IpAddr>,
     pub(crate) metric: Option<u32>,
     pub(crate) protocol: RouteProtocol,
@@ -376,6 +377,7 @@ impl Route {
             to,
             link,
             via,
+            onlink: via.is_some(),
             source: None,
             metric: None,
             protocol,
@@ -384,9 +386,10 @@ impl Route {
 
     fn message(&self) -> RouteMessage {
         let mut message = route_message(self.to, self.protocol);
-        if self.via.is_some() {
+        if self.onlink {
             message.header.flags = RouteFlags::Onlink;
-        } else if self.to.addr().is_ipv4() {
+        }
+        if self.via.is_none() && self.to.addr().is_ipv4() {
             message.header.scope = RouteScope::Link;
         }
         message.attributes.push(RouteAttribute::Oif(self.link));
