@@ -128,6 +128,41 @@ pub struct Eni {
     pub interface_type: String,
 }
 
+impl Eni {
+    /// The name that EC2's resolver has for one of its addresses.
+    pub fn private_dns_name(&self, address: Ipv4Addr) -> String {
+        private_dns_name(address, region_of(&self.zone))
+    }
+
+    /// The public name of a public address of its region.
+    pub fn public_dns_name(&self, public: Ipv4Addr) -> String {
+        public_dns_name(public, region_of(&self.zone))
+    }
+}
+
+/// The zone's name without its letter.
+fn region_of(zone: &str) -> &str {
+    zone.trim_end_matches(|c: char| c.is_ascii_lowercase())
+}
+
+/// `ip-10-0-0-5.eu-west-1.compute.internal`; us-east-1 is the exception (*documented*).
+pub(crate) fn private_dns_name(address: Ipv4Addr, region: &str) -> String {
+    let dashed = address.to_string().replace('.', "-");
+    if region == "us-east-1" {
+        return format!("ip-{dashed}.ec2.internal");
+    }
+    format!("ip-{dashed}.{region}.compute.internal")
+}
+
+/// `ec2-198-18-0-5.eu-west-1.compute.amazonaws.com`, with the same exception.
+pub(crate) fn public_dns_name(address: Ipv4Addr, region: &str) -> String {
+    let dashed = address.to_string().replace('.', "-");
+    if region == "us-east-1" {
+        return format!("ec2-{dashed}.compute-1.amazonaws.com");
+    }
+    format!("ec2-{dashed}.{region}.compute.amazonaws.com")
+}
+
 /// A private IPv4 address of an ENI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivateAddress {

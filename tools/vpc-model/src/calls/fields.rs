@@ -83,7 +83,7 @@ impl Filtered for Eni {
             "network-interface-id" => one(&self.id),
             "operator.managed" => one(false),
             "owner-id" => one(&self.owner),
-            "private-dns-name" => one(private_dns(self)),
+            "private-dns-name" => one(self.private_dns_name(self.private_ip)),
             "private-ip-address" => one(self.private_ip),
             "requester-id" => one(&self.requester),
             "requester-managed" => one(self.requester_managed),
@@ -115,17 +115,6 @@ fn eni_attachment_field(eni: &Eni, name: &str) -> Vec<String> {
         "status" => one(a.status),
         _ => Vec::new(),
     }
-}
-
-/// `ip-10-0-0-5.eu-west-1.compute.internal`; the region is the zone without its letter.
-pub(crate) fn private_dns(eni: &Eni) -> String {
-    let region = eni.zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
-    let dashed = eni.private_ip.to_string().replace('.', "-");
-    // *documented*: us-east-1 is the exception.
-    if region == "us-east-1" {
-        return format!("ip-{dashed}.ec2.internal");
-    }
-    format!("ip-{dashed}.{region}.compute.internal")
 }
 
 pub(crate) const INSTANCE_FILTERS: &[&str] = &[
@@ -207,7 +196,10 @@ impl Filtered for Instance {
             "ip-address" => self.public_ip.map(text).into_iter().collect(),
             "launch-time" => one(self.launch_time.iso8601_millis()),
             "owner-id" => one(&self.owner),
-            "private-dns-name" => primary.map(private_dns).into_iter().collect(),
+            "private-dns-name" => primary
+                .map(|e| e.private_dns_name(e.private_ip))
+                .into_iter()
+                .collect(),
             "private-ip-address" => self.private_ip.map(text).into_iter().collect(),
             "reservation-id" => one(&self.reservation),
             "root-device-type" => one("ebs"),

@@ -11,8 +11,6 @@ mod modify;
 mod not_found;
 mod tags;
 
-pub(crate) use fields::private_dns;
-
 use crate::admission::Caller;
 use crate::error::ApiError;
 use crate::request::{Action, Request};

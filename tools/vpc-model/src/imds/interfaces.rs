@@ -1,9 +1,8 @@
 //! `network/interfaces/macs/`: the interfaces that IMDS shows on an instance, and their keys.
 
 use super::tree::{Leaves, lines};
-use crate::calls::private_dns;
 use crate::ids::InstanceId;
-use crate::response::Eni;
+use crate::response::{Eni, public_dns_name};
 use crate::spec::Latency;
 use crate::state::{AttachState, EniState, InstanceState};
 use crate::time::Time;
@@ -72,7 +71,7 @@ impl Vpc {
         put("ipv4-prefix", lines(&eni.v4_prefixes));
         put("ipv6-prefix", lines(&eni.v6_prefixes));
         put("ipv6s", lines(&eni.v6));
-        put("local-hostname", private_dns(eni));
+        put("local-hostname", eni.private_dns_name(eni.private_ip));
         let addresses: Vec<Ipv4Addr> = eni.addresses.iter().map(|a| a.address).collect();
         put("local-ipv4s", lines(&addresses));
         put("mac", eni.mac.to_string());
@@ -120,7 +119,10 @@ impl Vpc {
             lines(&public.iter().map(|(p, _)| p).collect::<Vec<_>>()),
         );
         if let Some((address, _)) = public.first() {
-            put("public-hostname", public_dns(*address, &self.spec.region));
+            put(
+                "public-hostname",
+                public_dns_name(*address, &self.spec.region),
+            );
         }
         for (public, private) in &public {
             put(&format!("ipv4-associations/{public}"), private.to_string());
@@ -134,15 +136,4 @@ impl Vpc {
             .and_then(|i| self.catalog.get(&i.instance_type));
         kind.is_some_and(|k| k.card_enis.len() > 1)
     }
-}
-
-/// *documented*: us-east-1 is the exception.
-pub(super) fn public_dns(address: Ipv4Addr, region: &str) -> String {
-    let dashed = address.to_string().replace('.', "-");
-    let middle = if region == "us-east-1" {
-        "compute-1".to_owned()
-    } else {
-        format!("{region}.compute")
-    };
-    format!("ec2-{dashed}.{middle}.amazonaws.com")
 }

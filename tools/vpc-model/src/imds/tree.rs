@@ -1,10 +1,9 @@
 //! The metadata tree of one instance: every leaf by path, directories as what leaves imply.
 
 use super::credentials::{Credentials, ROLE, info};
-use super::interfaces::public_dns;
-use crate::calls::private_dns;
 use crate::ids::InstanceId;
 use crate::response::Eni;
+use crate::response::{private_dns_name, public_dns_name};
 use crate::state::InstanceState;
 use crate::time::Time;
 use crate::vpc::Vpc;
@@ -166,8 +165,14 @@ impl Vpc {
             return;
         };
         let shown = enis.iter().find(|e| e.id == primary.id).unwrap_or(&primary);
-        put("hostname", private_dns(shown));
-        put("local-hostname", private_dns(shown));
+        put(
+            "hostname",
+            private_dns_name(shown.private_ip, &self.spec.region),
+        );
+        put(
+            "local-hostname",
+            private_dns_name(shown.private_ip, &self.spec.region),
+        );
         put("local-ipv4", shown.private_ip.to_string());
         put("mac", shown.mac.to_string());
         put(
@@ -182,7 +187,10 @@ impl Vpc {
         put("security-groups", lines(&names));
         if let Some(public) = shown.addresses.first().and_then(|a| a.public) {
             put("public-ipv4", public.to_string());
-            put("public-hostname", public_dns(public, &self.spec.region));
+            put(
+                "public-hostname",
+                public_dns_name(public, &self.spec.region),
+            );
         }
     }
 
