@@ -1,0 +1,96 @@
+//! ADD: a lease, then the wiring that it names.
+
+use super::no_reply;
+use crate::error::{CniError, code};
+use crate::reply;
+use crate::request::{Attachment, Conf};
+use crate::rpc::Daemon;
+use crate::wire::Kernel;
+use ipam_core::wiring::{PodWiring, WIRING_VERSION};
+use ipam_proto::v1;
+use ipam_proto::v1::allocate_reply::Result as Allocated;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// Without `addTimeout` the daemon's own deadline counts (30 s by default); this is for a daemon
+/// that hangs.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// The veth, once the address is there, and a release if that fails.
+const WIRING_TIME: Duration = Duration::from_millis(250);
+const RELEASE_TIME: Duration = Duration::from_secs(2);
+
+/// Leases, wires, and tells what is there. On a failure all of it is undone.
+pub(crate) fn add(attachment: &Attachment, conf: &Conf) -> Result<Value, CniError> {
+    let deadline = Instant::now() + conf.add_timeout.unwrap_or(HANGS);
+    // The namespace first: without it there is nothing to lease an address for.
+    let mut kernel = Kernel::open(&attachment.netns)?;
+    let mut daemon = Daemon::at(&conf.socket);
+    let wiring = allocate(&mut daemon, attachment, conf, deadline)?;
+    match wiring.and_then(|wiring| {
+        let lease_in_use = |e: crate::wire::WireError| (e.error, e.lease_in_use);
+        kernel.wire(&wiring).map_err(lease_in_use).map(|()| wiring)
+    }) {
+        Ok(wiring) => Ok(reply::added(conf, &wiring, kernel.netns.path())),
+        Err((error, true)) => Err(error),
+        Err((error, false)) => Err(give_back(&mut daemon, attachment, error)),
+    }
+}
+
+/// The outer error: no lease; the inner one: a lease whose wiring can't be carried out.
+fn allocate(
+    daemon: &mut Daemon<'_>,
+    attachment: &Attachment,
+    conf: &Conf,
+    deadline: Instant,
+) -> Result<Result<PodWiring, (CniError, bool)>, CniError> {
+    let timeout_ms = conf.add_timeout.map_or(0, |timeout| {
+        let waits = timeout.saturating_sub(WIRING_TIME.min(timeout / 4));
+        u32::try_from(waits.as_millis()).unwrap_or(u32::MAX).max(1)
+    });
+    let request = v1::AllocateRequest {
+        wiring_version: WIRING_VERSION,
+        key: Some(attachment.key.clone().into()),
+        pod: Some(attachment.pod.clone().into()),
+        netns: attachment.netns.clone(),
+        timeout_ms,
+        veth_prefix: conf.veth_prefix.clone(),
+        mtu: conf.mtu,
+    };
+    // A lease that was given while we gave up stays: it may be that of an earlier ADD of the same
+    // attachment, and the runtime sends DEL after each failed ADD.
+    let reply = daemon
+        .allocate(&request, deadline)
+        .map_err(|error| no_reply(&error))?;
+    match reply.result {
+        None => Err(CniError::new(
+            code::PROTOCOL,
+            "ipamd's reply is of a kind unknown here",
+        )),
+        Some(Allocated::Refusal(refusal)) => Err(refusal.into()),
+        Some(Allocated::Wiring(wiring)) => Ok(PodWiring::try_from(wiring).map_err(|error| {
+            let msg = format!("ipamd's wiring can't be carried out by this plugin: {error}");
+            (CniError::new(code::PROTOCOL, msg), false)
+        })),
+    }
+}
+
+fn give_back(daemon: &mut Daemon<'_>, attachment: &Attachment, error: CniError) -> CniError {
+    let request = v1::ReleaseRequest {
+        key: Some(attachment.key.clone().into()),
+        pod: Some(attachment.pod.clone().into()),
+        addresses: Vec::new(),
+        reason: "add_failed".into(),
+    };
+    match daemon.release(&request, Instant::now() + RELEASE_TIME) {
+        Ok(v1::ReleaseReply { refusal: None, .. }) => error,
+        Ok(v1::ReleaseReply {
+            refusal: Some(refusal),
+            ..
+        }) => error.with(format_args!(
+            "the address was not released: {}",
+            refusal.message
+        )),
+        Err(why) => error.with(format_args!("the address was not released: {why}")),
+    }
+}

@@ -1,0 +1,182 @@
+//! DEL: release first, then the host's routes. The veth goes with the pod's namespace: taking it
+//! away in line would cost an RCU grace period.
+
+use super::no_reply;
+use crate::error::{CniError, code};
+use crate::netlink::{Batch, Socket, verbs};
+use crate::request::{Attachment, Conf, PrevResult};
+use crate::rpc::Daemon;
+use crate::spool::spool;
+use ipam_core::Mac;
+use ipam_core::wiring::{Route, Rule, Scope, TABLE_MAIN};
+use ipam_proto::v1;
+use ipnet::IpNet;
+use nix::errno::Errno;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What to remove from the host's namespace.
+#[derive(Debug, Default)]
+struct Remains {
+    /// Host ends, with their Ethernet address where it is known.
+    links: Vec<(String, Option<Mac>)>,
+    addresses: Vec<IpAddr>,
+    rules: Vec<Rule>,
+}
+
+/// Releases and cleans up. An attachment that nobody knows is gone already; with the daemon away the
+/// release is spooled.
+pub(crate) fn del(attachment: &Attachment, conf: &Conf) -> Result<(), CniError> {
+    let prev = conf.prev_result.as_ref();
+    let request = v1::ReleaseRequest {
+        key: Some(attachment.key.clone().into()),
+        pod: Some(attachment.pod.clone().into()),
+        addresses: prev.map_or_else(Vec::new, |prev| texts(&prev.addresses)),
+        reason: "del".into(),
+    };
+    let mut daemon = Daemon::at(&conf.socket);
+    let mut remains = Remains::default();
+    match daemon.release(&request, Instant::now() + DEADLINE) {
+        Ok(reply) => remains.named_by_daemon(reply)?,
+        Err(error) if error.daemon_away() => {
+            if let Some(reply) = leave_word(attachment, conf, &request, &no_reply(&error))? {
+                remains.named_by_daemon(reply)?;
+            }
+        }
+        Err(error) => return Err(no_reply(&error)),
+    }
+    if let Some(prev) = prev {
+        remains.named_by_runtime(prev);
+    }
+    remains.clear()
+}
+
+/// The kernel's part of a DEL.
+#[cfg(feature = "floor")]
+pub(crate) fn forget(host_if: &str, addresses: Vec<IpAddr>) -> Result<(), CniError> {
+    Remains {
+        links: vec![(host_if.to_owned(), None)],
+        addresses,
+        rules: Vec::new(),
+    }
+    .clear()
+}
+
+fn texts(addresses: &[IpAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// Spools the release and asks once more: a daemon that has just come may have looked into the
+/// spool before the file was there.
+fn leave_word(
+    attachment: &Attachment,
+    conf: &Conf,
+    request: &v1::ReleaseRequest,
+    away: &CniError,
+) -> Result<Option<v1::ReleaseReply>, CniError> {
+    let spooled = match spool(attachment, conf) {
+        Ok(spooled) => spooled,
+        // The runtime tells of no result: this is the second DEL, or one of what never was.
+        Err(_) if conf.prev_result.is_none() => return Ok(None),
+        Err(error) => {
+            let msg = format!(
+                "{}, and the release can't be kept in {}",
+                away.msg, conf.spool_dir
+            );
+            return Err(CniError::new(code::TRY_AGAIN_LATER, msg).with(error));
+        }
+    };
+    let reply = Daemon::at(&conf.socket)
+        .release_now(request, Instant::now() + DEADLINE)
+        .ok();
+    if reply.is_some() {
+        spooled.remove();
+    }
+    Ok(reply)
+}
+
+impl Remains {
+    fn named_by_daemon(&mut self, reply: v1::ReleaseReply) -> Result<(), CniError> {
+        if let Some(refusal) = reply.refusal {
+            return Err(refusal.into());
+        }
+        let unreadable = |error| CniError::new(code::PROTOCOL, format!("ipamd's reply: {error}"));
+        let addresses = ipam_proto::addresses("addresses", &reply.addresses).map_err(unreadable)?;
+        self.addresses.extend(addresses);
+        if !reply.host_if.is_empty() {
+            self.links.push((reply.host_if, None));
+        }
+        for rule in reply.host_rules {
+            self.rules.push(Rule::try_from(rule).map_err(unreadable)?);
+        }
+        Ok(())
+    }
+
+    /// What the result of the ADD named. Host interfaces of other plugins carry no route of ours.
+    fn named_by_runtime(&mut self, prev: &PrevResult) {
+        self.addresses.extend(&prev.addresses);
+        for interface in prev.interfaces.iter().filter(|i| !i.in_container) {
+            match self
+                .links
+                .iter_mut()
+                .find(|(name, _)| *name == interface.name)
+            {
+                // Both name it: then it must be the very same veth.
+                Some((_, mac)) => *mac = mac.or(interface.mac),
+                None => self.links.push((interface.name.clone(), interface.mac)),
+            }
+        }
+    }
+
+    /// Removes the routes that leave by this attachment's own host end, and no other: the address
+    /// may be another pod's by now, and so may the name (a pod created again under its name; its
+    /// veth has another Ethernet address).
+    fn clear(mut self) -> Result<(), CniError> {
+        self.addresses.sort_unstable();
+        self.addresses.dedup();
+        if self.links.is_empty() && self.rules.is_empty() {
+            return Ok(());
+        }
+        let failed = |errno: Errno| {
+            let msg = format!("removing the pod's routes: {}", errno.desc());
+            CniError::new(code::IO_FAILURE, msg)
+        };
+        let mut host = Socket::open().map_err(failed)?;
+        let mut batch = Batch::default();
+        for (name, mac) in &self.links {
+            let Some(link) = host.link(name).map_err(failed)? else {
+                continue;
+            };
+            if mac.is_some_and(|mac| link.mac != Some(mac)) {
+                continue;
+            }
+            for &ip in &self.addresses {
+                let (dst, dev) = (IpNet::from(ip), name.clone());
+                let route = Route {
+                    dst,
+                    via: None,
+                    dev,
+                    scope: Scope::Link,
+                    table: TABLE_MAIN,
+                };
+                verbs::route(&mut batch, verbs::Change::Delete, &route, link.index);
+            }
+        }
+        for rule in &self.rules {
+            verbs::rule(&mut batch, verbs::Change::Delete, rule);
+        }
+        let answers = host.exchange(batch).map_err(failed)?;
+        // Gone already is as good; the rest was tried in any case.
+        let gone = [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV];
+        match answers
+            .iter()
+            .filter_map(|a| a.error)
+            .find(|errno| !gone.contains(errno))
+        {
+            Some(errno) => Err(failed(errno)),
+            None => Ok(()),
+        }
+    }
+}

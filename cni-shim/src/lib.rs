@@ -1,0 +1,97 @@
+//! `ipamd-cni`, the CNI plugin: asks `ipamd` for a lease and carries out the wiring that comes with
+//! it. It decides nothing.
+//!
+//! A plugin process is a function of its environment and stdin: [`run`] is the whole of it.
+//!
+//! ```text
+//! request (environment + stdin) -> rpc (ipamd) -> wire (PodWiring -> netlink) -> reply
+//!                                                   `-> undo, on a failure
+//! spool: a DEL that finds no daemon      netns, netlink: the kernel's side
+//! ```
+//!
+//! **Invariant**: it runs no other program, keeps no state but the spool, and asks nobody but
+//! `ipamd`'s socket and the kernel.
+
+mod command;
+mod error;
+#[cfg(feature = "floor")]
+pub mod floor;
+mod log;
+mod netlink;
+mod netns;
+mod reply;
+mod request;
+mod rpc;
+mod spool;
+mod undo;
+mod wire;
+
+pub use error::{CniError, code};
+pub use netns::NetnsError;
+pub use request::{Attachment, Conf, PrevInterface, PrevResult, Request, SOCKET, Verb, Version};
+pub use rpc::RpcError;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{Read, Write};
+
+/// All that a plugin process touches, but the kernel's network and the daemon's socket.
+pub struct Process<'a> {
+    /// An environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The network configuration.
+    pub stdin: &'a mut dyn Read,
+    /// Takes the result or error, one JSON object.
+    pub stdout: &'a mut dyn Write,
+    /// Takes a line when something fails.
+    pub stderr: &'a mut dyn Write,
+}
+
+impl fmt::Debug for Process<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
+    }
+}
+
+/// Runs one command and gives the process's exit code: 0, or 1 with an error on stdout.
+pub fn run(process: &mut Process<'_>) -> u8 {
+    let (version, log_file, what, result) = match request::read(process) {
+        Err((version, error)) => (version, None, "request".to_owned(), Err(error)),
+        Ok(Request::Version(asked)) => (
+            Version::LATEST,
+            None,
+            "VERSION".to_owned(),
+            Ok(Some(reply::versions(asked))),
+        ),
+        Ok(Request::Network(verb, conf)) => {
+            let result = match verb {
+                Verb::Status => command::status(&conf),
+                _ => command::gc(&conf),
+            };
+            let what = format!("{} {}", verb.as_str(), conf.name);
+            (conf.version, conf.log_file, what, result.map(|()| None))
+        }
+        Ok(Request::Attachment(verb, attachment, conf)) => {
+            let result = match verb {
+                Verb::Add => command::add(&attachment, &conf).map(Some),
+                Verb::Check => command::check(&attachment, &conf).map(|()| None),
+                _ => command::del(&attachment, &conf).map(|()| None),
+            };
+            let what = format!("{} {}", verb.as_str(), attachment.key);
+            (conf.version, conf.log_file, what, result)
+        }
+    };
+    let (text, exit_code) = match result {
+        Ok(None) => return 0,
+        Ok(Some(result)) => (result, 0),
+        Err(error) => {
+            log::failure(log_file.as_deref(), process.stderr, &what, &error);
+            (reply::error(version, &error), 1)
+        }
+    };
+    // A runtime that does not take the answer counts it as failed; so do we.
+    match process.stdout.write_all(format!("{text}\n").as_bytes()) {
+        Ok(()) => exit_code,
+        Err(_) => 1,
+    }
+}

@@ -1,0 +1,95 @@
+//! Results and errors as JSON, in the shape of the spec version that was asked with.
+
+use crate::error::CniError;
+use crate::request::{Conf, Version};
+use ipam_core::wiring::{PodWiring, Route, Scope};
+use serde_json::{Map, Value, json};
+
+/// The answer to VERSION. `asked` is echoed, as the spec says.
+pub(crate) fn versions(asked: Option<Version>) -> Value {
+    json!({
+        "cniVersion": asked.unwrap_or(Version::LATEST).as_str(),
+        "supportedVersions": Version::ALL.map(Version::as_str),
+    })
+}
+
+/// An error (CNI spec 1.1.0, section 5, "Error").
+pub(crate) fn error(version: Version, error: &CniError) -> Value {
+    let mut object = json!({
+        "cniVersion": version.as_str(),
+        "code": error.code,
+        "msg": error.msg,
+    });
+    if !error.details.is_empty() {
+        object["details"] = Value::from(error.details.as_str());
+    }
+    object
+}
+
+/// The result of an ADD: what is in the kernel now. A prevResult (an earlier plugin of the chain)
+/// comes first and is passed on.
+pub(crate) fn added(conf: &Conf, wiring: &PodWiring, netns: &str) -> Value {
+    let mut result = match &conf.prev_result {
+        Some(prev) => prev.raw.clone(),
+        None => Map::new(),
+    };
+    result.insert("cniVersion".into(), conf.version.as_str().into());
+    let earlier = list(&mut result, "interfaces").len();
+    let pod_index = earlier + 1;
+    list(&mut result, "interfaces").extend(interfaces(conf.version, wiring, netns));
+    let pairs = wiring.pod_addresses.iter().zip(&wiring.gateways);
+    let ips = pairs.map(|(net, gateway)| {
+        let mut ip = json!({
+            "address": net.to_string(),
+            "gateway": gateway.to_string(),
+            "interface": pod_index,
+        });
+        if conf.version < Version::V1_0_0 {
+            ip["version"] = Value::from(if net.addr().is_ipv4() { "4" } else { "6" });
+        }
+        ip
+    });
+    list(&mut result, "ips").extend(ips);
+    list(&mut result, "routes").extend(wiring.pod_routes.iter().map(|r| route(conf.version, r)));
+    result.entry("dns").or_insert_with(|| json!({}));
+    Value::Object(result)
+}
+
+fn list<'a>(result: &'a mut Map<String, Value>, key: &str) -> &'a mut Vec<Value> {
+    let value = result.entry(key).or_insert_with(|| json!([]));
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    match value {
+        Value::Array(list) => list,
+        _ => unreachable!("made an array above"),
+    }
+}
+
+fn interfaces(version: Version, wiring: &PodWiring, netns: &str) -> [Value; 2] {
+    let mut host = json!({ "name": wiring.host_if, "mac": wiring.host_mac.to_string() });
+    let mut pod = json!({
+        "name": wiring.pod_if,
+        "mac": wiring.pod_mac.to_string(),
+        "sandbox": netns,
+    });
+    if version >= Version::V1_1_0 && wiring.mtu > 0 {
+        host["mtu"] = wiring.mtu.into();
+        pod["mtu"] = wiring.mtu.into();
+    }
+    [host, pod]
+}
+
+/// `RT_SCOPE_LINK`
+const SCOPE_LINK: u32 = 253;
+
+fn route(version: Version, route: &Route) -> Value {
+    let mut object = json!({ "dst": route.dst.to_string() });
+    if let Some(via) = route.via {
+        object["gw"] = Value::from(via.to_string());
+    }
+    if version >= Version::V1_1_0 && route.scope == Scope::Link {
+        object["scope"] = SCOPE_LINK.into();
+    }
+    object
+}

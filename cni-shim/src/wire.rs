@@ -1,0 +1,243 @@
+//! [`PodWiring`] into the kernel. Everything is decided; here it is carried out, in three sends: the
+//! veth, the host's side, the pod's side. On a failure what was done is undone.
+
+mod compare;
+mod existing;
+
+pub(crate) use compare::differences;
+
+use crate::error::{CniError, code};
+use crate::netlink::{Batch, Link, Socket, link_of, verbs};
+use crate::netns::{Netns, NetnsError};
+use crate::undo::Undo;
+use ipam_core::wiring::{PodWiring, Route, Sysctl};
+use nix::errno::Errno;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The two namespaces, each with a socket in it.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) netns: Netns,
+    pub(crate) host: Socket,
+    pub(crate) pod: Socket,
+}
+
+/// Why a pod is not wired.
+#[derive(Debug)]
+pub(crate) struct WireError {
+    pub(crate) error: CniError,
+    /// The attachment's own veth is there and was left alone: its lease is in use.
+    pub(crate) lease_in_use: bool,
+}
+
+impl From<CniError> for WireError {
+    fn from(error: CniError) -> Self {
+        Self {
+            error,
+            lease_in_use: false,
+        }
+    }
+}
+
+impl Kernel {
+    /// Opens the pod's namespace and a socket on either side.
+    pub(crate) fn open(netns: &str) -> Result<Self, CniError> {
+        let netns = Netns::open(netns)?;
+        let io = |errno: Errno| CniError::new(code::IO_FAILURE, format!("netlink socket: {errno}"));
+        let host = Socket::open().map_err(io)?;
+        let pod = netns.enter(Socket::open)?.map_err(io)?;
+        Ok(Self { netns, host, pod })
+    }
+
+    /// Wires the pod. What is there already and as it should be stays.
+    pub(crate) fn wire(&mut self, wiring: &PodWiring) -> Result<(), WireError> {
+        let link = match self.create(wiring)? {
+            Some(link) => link,
+            None => match existing::make_way(self, wiring)? {
+                existing::Found::Complete => return Ok(()),
+                existing::Found::Nothing => self.create(wiring)?.ok_or_else(|| {
+                    // Whoever took the name within this millisecond, it wasn't us.
+                    let msg = format!("{} or {} was taken again", wiring.host_if, wiring.pod_if);
+                    CniError::new(code::TRY_AGAIN_LATER, msg)
+                })?,
+            },
+        };
+        let mut undo = Undo::of_link(link.index);
+        let result = self.furnish(wiring, &link, &mut undo);
+        result.map_err(|error| undo.run(&mut self.host, error).into())
+    }
+
+    /// Both ends of the veth; `None` if a name is taken.
+    fn create(&mut self, wiring: &PodWiring) -> Result<Option<Link>, CniError> {
+        let host = verbs::End {
+            name: &wiring.host_if,
+            mac: wiring.host_mac,
+        };
+        let pod = verbs::End {
+            name: &wiring.pod_if,
+            mac: wiring.pod_mac,
+        };
+        let mut batch = Batch::default();
+        verbs::create_veth(&mut batch, host, pod, wiring.mtu, self.netns.fd());
+        verbs::get_link(&mut batch, &wiring.host_if);
+        let step = || format!("create veth {} / {}", wiring.host_if, wiring.pod_if);
+        let answers = self
+            .host
+            .exchange(batch)
+            .map_err(|errno| failed(&step(), errno))?;
+        let [created, found] = answers.as_slice() else {
+            return Err(failed(&step(), Errno::EBADMSG));
+        };
+        match created.error {
+            None => link_of(found)
+                .map(Some)
+                .ok_or_else(|| failed(&step(), Errno::ENODEV)),
+            Some(Errno::EEXIST) => Ok(None),
+            Some(errno) => Err(failed(&step(), errno)),
+        }
+    }
+
+    fn furnish(&mut self, w: &PodWiring, link: &Link, undo: &mut Undo) -> Result<(), CniError> {
+        sysctls(&w.host_sysctls)?;
+        self.host_side(w, link, undo)?;
+        if !w.pod_sysctls.is_empty() {
+            self.netns.enter(|| sysctls(&w.pod_sysctls))??;
+        }
+        self.pod_side(w, link)
+    }
+
+    fn host_side(&mut self, w: &PodWiring, link: &Link, undo: &mut Undo) -> Result<(), CniError> {
+        let mut batch = Batch::default();
+        verbs::set_up(&mut batch, link.index);
+        for route in &w.host_routes {
+            let index = index_of(&mut self.host, route, &w.host_if, link.index)?;
+            verbs::route(&mut batch, verbs::Change::Add, route, index);
+        }
+        let first_rule = batch.len();
+        for rule in &w.host_rules {
+            verbs::rule(&mut batch, verbs::Change::Add, rule);
+        }
+        let answers = self
+            .host
+            .exchange(batch)
+            .map_err(|errno| failed("host side", errno))?;
+        let rules = w.host_rules.iter().zip(answers.iter().skip(first_rule));
+        undo.rules.extend(
+            rules
+                .filter(|(_, a)| a.error.is_none())
+                .map(|(rule, _)| rule.clone()),
+        );
+        for (n, answer) in answers.iter().enumerate() {
+            let Some(errno) = answer.error else { continue };
+            let step = match n.checked_sub(1) {
+                None => format!("set {} up", w.host_if),
+                Some(n) if n < w.host_routes.len() => {
+                    format!("add route {} dev {}", w.host_routes[n].dst, w.host_if)
+                }
+                Some(n) => format!("add rule {:?}", w.host_rules.get(n - w.host_routes.len())),
+            };
+            return Err(failed(&step, errno));
+        }
+        Ok(())
+    }
+
+    fn pod_side(&mut self, w: &PodWiring, link: &Link) -> Result<(), CniError> {
+        let pod = link
+            .peer
+            .ok_or_else(|| failed("find the pod's end", Errno::ENODEV))?;
+        let mut batch = Batch::default();
+        for &net in &w.pod_addresses {
+            verbs::add_address(&mut batch, pod, net);
+        }
+        for route in &w.pod_routes {
+            let index = index_of(&mut self.pod, route, &w.pod_if, pod)?;
+            verbs::route(&mut batch, verbs::Change::Add, route, index);
+        }
+        for neighbour in &w.pod_neighbours {
+            verbs::add_neighbour(&mut batch, neighbour, pod);
+        }
+        self.pod
+            .run(batch)
+            .map(drop)
+            .map_err(|(n, errno)| failed(&pod_step(w, n), errno))
+    }
+}
+
+/// The `n`th request of the pod's side, in words.
+fn pod_step(w: &PodWiring, n: usize) -> String {
+    if let Some(net) = w.pod_addresses.get(n) {
+        return format!("add address {net} to the pod's {}", w.pod_if);
+    }
+    let n = n - w.pod_addresses.len();
+    if let Some(route) = w.pod_routes.get(n) {
+        return format!("add route {} in the pod", route.dst);
+    }
+    let neighbour = w.pod_neighbours.get(n - w.pod_routes.len());
+    format!(
+        "add neighbour {} in the pod",
+        neighbour.map_or_else(String::new, |n| n.ip.to_string())
+    )
+}
+
+/// A route's interface, mostly the one just made.
+fn index_of(socket: &mut Socket, route: &Route, ours: &str, index: u32) -> Result<u32, CniError> {
+    if route.dev == ours {
+        return Ok(index);
+    }
+    let step = || format!("find {} for the route to {}", route.dev, route.dst);
+    match socket.link(&route.dev) {
+        Ok(Some(link)) => Ok(link.index),
+        Ok(None) => Err(failed(&step(), Errno::ENODEV)),
+        Err(errno) => Err(failed(&step(), errno)),
+    }
+}
+
+/// A step that the kernel refused.
+fn failed(step: &str, errno: Errno) -> CniError {
+    let msg = format!("wiring the pod: {step}: {}", errno.desc());
+    CniError::new(code::WIRING_FAILED, msg)
+}
+
+/// Writes settings of the calling thread's network namespace.
+fn sysctls(settings: &[Sysctl]) -> Result<(), CniError> {
+    for sysctl in settings {
+        let path = Path::new("/proc/sys").join(&sysctl.key);
+        match write_sysctl(&path, &sysctl.value) {
+            Err(error) if sysctl.required => {
+                let msg = format!(
+                    "wiring the pod: set {} = {}: {error}",
+                    sysctl.key, sysctl.value
+                );
+                return Err(CniError::new(code::WIRING_FAILED, msg));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A read-only `/proc/sys` is no harm where the value is right already.
+fn write_sysctl(path: &Path, value: &str) -> io::Result<()> {
+    if path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir)
+    {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+    match written {
+        Err(_) if fs::read_to_string(path).is_ok_and(|now| now.trim() == value) => Ok(()),
+        other => other,
+    }
+}
+
+impl From<NetnsError> for WireError {
+    fn from(error: NetnsError) -> Self {
+        CniError::from(error).into()
+    }
+}
