@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
-use vpc_model::{Caller, Fault};
+use vpc_model::Fault;
 
 /// Largest body that is read.
 pub(crate) const BODY_LIMIT: usize = 1 << 20;
@@ -303,7 +303,7 @@ async fn operator(context: &Context, request: &Inbound) -> Result<Response<Full<
         Some(b'{') => form_of(&body::<serde_json::Map<String, Value>>(request)?)?,
         _ => raw.to_vec(),
     };
-    Ok(ec2_server::call(&context.shared, &Caller::Operator, "POST", "/", &form).await)
+    Ok(ec2_server::operate(&context.shared, &form).await)
 }
 
 /// `{"Action": "DescribeSubnets", "SubnetId.1": "…"}` as the form that EC2 takes.

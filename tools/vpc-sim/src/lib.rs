@@ -23,6 +23,7 @@
 mod clock;
 mod control;
 pub mod description;
+pub mod ec2;
 mod ec2_server;
 mod error;
 mod fabric;
