@@ -5,6 +5,8 @@
 //! tasks begin).
 
 mod answer;
+mod local;
+mod log;
 mod requests;
 mod start;
 
@@ -13,21 +15,16 @@ pub use answer::Answer;
 use crate::api::{Request, Status};
 use crate::host::Host;
 use crate::parked::{Lot, no_address};
-use crate::ports::{KernelEvent, Leftover, Loaded, NodeFacts, Write};
+use crate::ports::{Loaded, NodeFacts, Write};
 use crate::retry::Retry;
 use crate::settings::Settings;
 use crate::task::{Outcome, Task};
 use ipam_core::datastore::{Datastore, Touched};
-use ipam_core::limits::{InstanceLimits, MaxPodsInput, limits_of, max_pods};
+use ipam_core::limits::InstanceLimits;
 use ipam_core::outcome::{begin, finish};
-use ipam_core::plan::{Action, Input, Memory, Note, Policy, Report, plan};
-use ipam_core::reconcile::{Drift, learn_from_metadata};
-use ipam_core::{EniHandle, Phase, SecurityGroupId, SubnetId, Timestamp};
+use ipam_core::plan::{Input, Memory, Note, Policy, Report, plan};
+use ipam_core::{EniHandle, SecurityGroupId, SubnetId, Timestamp};
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-/// IMDS is read again this often: it is local, and VPC CIDRs and security groups change.
-const METADATA_EVERY: Duration = Duration::from_secs(300);
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ impl Owner {
             self.survey_retry.at().filter(|_| !self.surveying),
             self.metadata_read
                 .filter(|_| !self.reading_metadata)
-                .map(|at| at + METADATA_EVERY),
+                .map(|at| at + local::METADATA_EVERY),
         ]
         .into_iter()
         .flatten()
@@ -213,39 +210,6 @@ impl Owner {
         plan
     }
 
-    /// IMDS, the kernel, leftovers: what needs no plan.
-    fn local_tasks(&mut self, tasks: &mut Vec<Task>, now: Timestamp) {
-        let due = |retry: &Retry| retry.at().is_none_or(|at| at <= now);
-        let old = self
-            .metadata_read
-            .is_none_or(|at| at + METADATA_EVERY <= now);
-        if old && !self.reading_metadata && due(&self.metadata_retry) {
-            self.reading_metadata = true;
-            tasks.push(Task::ReadMetadata);
-        }
-        if !self.surveyed && !self.surveying && due(&self.survey_retry) {
-            self.surveying = true;
-            tasks.push(Task::Survey);
-        }
-        if let Some(facts) = self.facts.as_ref().filter(|_| self.surveyed)
-            && let Some(task) = self.host.next(&self.store, &self.settings, facts, now)
-        {
-            tasks.push(task);
-        }
-        if self.surveyed && !self.sweeping {
-            let leftovers: Vec<Leftover> = self
-                .store
-                .leftovers(now)
-                .into_iter()
-                .map(|(address, host_if)| Leftover { address, host_if })
-                .collect();
-            if !leftovers.is_empty() {
-                self.sweeping = true;
-                tasks.push(Task::Sweep(leftovers));
-            }
-        }
-    }
-
     /// Where new ENIs go: as set, or where the primary ENI is.
     fn subnet(&self) -> Option<SubnetId> {
         let primary = || self.store.primary().map(|eni| eni.subnet.clone());
@@ -270,7 +234,7 @@ impl Owner {
                     }
                     None => self.describing = false,
                 }
-                log_call(&action, result.as_ref().err());
+                log::call(&action, result.as_ref().err());
                 let drift = finish(
                     &mut self.store,
                     &mut self.memory,
@@ -279,7 +243,7 @@ impl Owner {
                     begun,
                     now,
                 );
-                drift.iter().for_each(log_drift);
+                drift.iter().for_each(log::drift);
             }
             Outcome::Metadata(Ok(facts)) => self.learn_facts(facts, now),
             Outcome::Metadata(Err(error)) => {
@@ -302,70 +266,6 @@ impl Owner {
                 if let Err(error) = result {
                     tracing::warn!(%error, "leftovers of finished pods could not be removed");
                 }
-            }
-        }
-    }
-
-    fn learn_facts(&mut self, facts: NodeFacts, now: Timestamp) {
-        self.reading_metadata = false;
-        self.metadata_retry.succeeded();
-        self.metadata_read = Some(now);
-        if let Some(stored) = self.unproven.take()
-            && stored != facts.instance_id
-        {
-            tracing::warn!(%stored, instance = %facts.instance_id, "the stored state is another instance's; dropped");
-            start::drop_all(self);
-        }
-        self.use_facts(&facts);
-        learn_from_metadata(&mut self.store, &facts.enis, now);
-        if self.facts.as_ref() != Some(&facts) {
-            self.writes.push(Write::Facts(facts.clone()));
-            self.facts = Some(facts);
-            self.host.changed();
-        }
-    }
-
-    /// Limits and max-pods follow from the instance type.
-    fn use_facts(&mut self, facts: &NodeFacts) {
-        self.limits = limits_of(&facts.instance_type);
-        if !self.limits.known {
-            tracing::warn!(
-                instance_type = facts.instance_type,
-                "unknown instance type; conservative limits are used"
-            );
-        }
-        let input = MaxPodsInput {
-            prefixes: self.policy.prefixes,
-            max_eni: self.policy.max_eni,
-            ..MaxPodsInput::default()
-        };
-        let computed = max_pods(&self.limits, &input).pods;
-        self.policy.max_pods = self.settings.policy.max_pods.or(Some(computed));
-    }
-
-    fn kernel(&mut self, event: KernelEvent) {
-        match event {
-            KernelEvent::LinkAppeared(mac) => {
-                if self
-                    .store
-                    .eni_by_mac(mac)
-                    .is_some_and(|e| e.phase != Phase::Ready)
-                {
-                    self.host.distrust();
-                }
-            }
-            KernelEvent::LinkGone(mac) => {
-                if let Some(handle) = self.store.eni_by_mac(mac).map(|e| e.handle) {
-                    self.store.set_unready(handle);
-                    self.host.distrust();
-                    self.memory.look_at_ec2();
-                }
-            }
-            KernelEvent::PodRouteAdded(ip, host_if) => self.store.set_routed(ip, host_if),
-            KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip),
-            KernelEvent::Overrun => {
-                self.surveyed = false;
-                self.survey_retry.succeeded();
             }
         }
     }
@@ -429,29 +329,6 @@ impl Owner {
                     }
                 }
             });
-        }
-    }
-}
-
-fn log_call(action: &Action, error: Option<&ipam_core::cloud::CloudError>) {
-    match error {
-        None => tracing::info!(?action, "EC2 call done"),
-        Some(error) => {
-            tracing::warn!(?action, cause = error.class.label(), %error, "EC2 call failed");
-        }
-    }
-}
-
-fn log_drift(drift: &Drift) {
-    match drift {
-        Drift::NewEni(_) | Drift::NewBlock(..) => {
-            tracing::info!(?drift, "EC2 has more than we knew");
-        }
-        Drift::BlockGone(..) | Drift::EniGone(_) => {
-            tracing::warn!(?drift, "EC2 took something away");
-        }
-        Drift::BlockLost(..) | Drift::EniLost(..) => {
-            tracing::error!(?drift, "EC2 took something away that pods use");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The engine's promises, in virtual time on the model VPC.
-#![allow(clippy::tests_outside_test_module)]
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
 
 use fleet_sim::settle::{Question, settings, settle};
 use fleet_sim::{Node, World};

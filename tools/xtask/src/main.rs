@@ -9,6 +9,7 @@ mod cargo;
 mod demo;
 mod error;
 mod programs;
+mod settle;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Task {
     Test,
     /// Measures ADD, DEL, cold and warm bursts, restarts, memory and sizes.
     Bench(bench::Options),
+    /// Tells what a pool with given settings settles to.
+    Settle(settle::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
         Task::Bench(options) => bench::run(&options),
+        Task::Settle(options) => settle::run(&options),
     };
     match result {
         Ok(Verdict::Green) => ExitCode::SUCCESS,

@@ -1,0 +1,112 @@
+//! What the node itself tells and needs: IMDS, the kernel's links and routes, leftovers.
+
+use super::{Owner, start};
+use crate::ports::{KernelEvent, Leftover, NodeFacts, Write};
+use crate::retry::Retry;
+use crate::task::Task;
+use ipam_core::limits::{MaxPodsInput, limits_of, max_pods};
+use ipam_core::reconcile::learn_from_metadata;
+use ipam_core::{Phase, Timestamp};
+use std::time::Duration;
+
+/// IMDS is read again this often: it is local, and VPC CIDRs and security groups change.
+pub(super) const METADATA_EVERY: Duration = Duration::from_secs(300);
+
+impl Owner {
+    /// IMDS, the kernel, leftovers: what needs no plan.
+    pub(super) fn local_tasks(&mut self, tasks: &mut Vec<Task>, now: Timestamp) {
+        let due = |retry: &Retry| retry.at().is_none_or(|at| at <= now);
+        let old = self
+            .metadata_read
+            .is_none_or(|at| at + METADATA_EVERY <= now);
+        if old && !self.reading_metadata && due(&self.metadata_retry) {
+            self.reading_metadata = true;
+            tasks.push(Task::ReadMetadata);
+        }
+        if !self.surveyed && !self.surveying && due(&self.survey_retry) {
+            self.surveying = true;
+            tasks.push(Task::Survey);
+        }
+        if let Some(facts) = self.facts.as_ref().filter(|_| self.surveyed)
+            && let Some(task) = self.host.next(&self.store, &self.settings, facts, now)
+        {
+            tasks.push(task);
+        }
+        if self.surveyed && !self.sweeping {
+            let leftovers: Vec<Leftover> = self
+                .store
+                .leftovers(now)
+                .into_iter()
+                .map(|(address, host_if)| Leftover { address, host_if })
+                .collect();
+            if !leftovers.is_empty() {
+                self.sweeping = true;
+                tasks.push(Task::Sweep(leftovers));
+            }
+        }
+    }
+
+    pub(super) fn learn_facts(&mut self, facts: NodeFacts, now: Timestamp) {
+        self.reading_metadata = false;
+        self.metadata_retry.succeeded();
+        self.metadata_read = Some(now);
+        if let Some(stored) = self.unproven.take()
+            && stored != facts.instance_id
+        {
+            tracing::warn!(%stored, instance = %facts.instance_id, "the stored state is another instance's; dropped");
+            start::drop_all(self);
+        }
+        self.use_facts(&facts);
+        learn_from_metadata(&mut self.store, &facts.enis, now);
+        if self.facts.as_ref() != Some(&facts) {
+            self.writes.push(Write::Facts(facts.clone()));
+            self.facts = Some(facts);
+            self.host.changed();
+        }
+    }
+
+    /// Limits and max-pods follow from the instance type.
+    pub(super) fn use_facts(&mut self, facts: &NodeFacts) {
+        self.limits = limits_of(&facts.instance_type);
+        if !self.limits.known {
+            tracing::warn!(
+                instance_type = facts.instance_type,
+                "unknown instance type; conservative limits are used"
+            );
+        }
+        let input = MaxPodsInput {
+            prefixes: self.policy.prefixes,
+            max_eni: self.policy.max_eni,
+            ..MaxPodsInput::default()
+        };
+        let computed = max_pods(&self.limits, &input).pods;
+        self.policy.max_pods = self.settings.policy.max_pods.or(Some(computed));
+    }
+
+    pub(super) fn kernel(&mut self, event: KernelEvent) {
+        match event {
+            KernelEvent::LinkAppeared(mac) => {
+                if self
+                    .store
+                    .eni_by_mac(mac)
+                    .is_some_and(|e| e.phase != Phase::Ready)
+                {
+                    self.host.distrust();
+                }
+            }
+            KernelEvent::LinkGone(mac) => {
+                if let Some(handle) = self.store.eni_by_mac(mac).map(|e| e.handle) {
+                    self.store.set_unready(handle);
+                    self.host.distrust();
+                    self.memory.look_at_ec2();
+                }
+            }
+            KernelEvent::PodRouteAdded(ip, host_if) => self.store.set_routed(ip, host_if),
+            KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip),
+            KernelEvent::Overrun => {
+                self.surveyed = false;
+                self.survey_retry.succeeded();
+            }
+        }
+    }
+}
