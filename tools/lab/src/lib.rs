@@ -22,6 +22,7 @@ mod programs;
 mod rpc;
 mod runtime;
 pub mod snapshot;
+pub mod state;
 pub mod stats;
 
 pub use cluster::{Cluster, ClusterSpec};

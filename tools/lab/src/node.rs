@@ -72,6 +72,12 @@ impl Node {
         &self.log
     }
 
+    /// The daemon's state directory, in the node's mounts.
+    pub fn state_dir(&self) -> PathBuf {
+        let named = self.spec.env.get("IPAMD_STATE_DIR");
+        named.map_or_else(|| "/var/lib/ipamd".into(), PathBuf::from)
+    }
+
     /// The end of the daemon's log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
