@@ -1,0 +1,91 @@
+//! Settings that are lists, maps or names.
+
+use super::finding::Severity;
+use super::read::Reader;
+use ipam_core::SecurityGroupId;
+use ipnet::{IpNet, Ipv4Net};
+use std::collections::BTreeMap;
+
+/// Amazon's CNI takes at most four characters and refuses the names of other links.
+pub(super) fn veth_prefix(read: &mut Reader<'_>) -> String {
+    const NAME: &str = "AWS_VPC_K8S_CNI_VETHPREFIX";
+    let prefix = read.text_or_default(NAME);
+    let wrong = if prefix.len() > 4 {
+        "is longer than 4 characters"
+    } else if matches!(prefix.as_str(), "eth" | "vlan" | "lo") {
+        "is how other links are called"
+    } else if !prefix
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    {
+        "has characters that are not letters, digits, '-' or '_'"
+    } else {
+        return prefix;
+    };
+    let text = format!("\"{}\" {wrong}", prefix.escape_debug());
+    read.tell(Severity::Refusal, NAME, text);
+    "eni".into()
+}
+
+/// IPv6 and unreadable entries are skipped, as Amazon's CNI does.
+pub(super) fn snat_exclude(read: &mut Reader<'_>) -> Vec<IpNet> {
+    const NAME: &str = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS";
+    let text = read.text(NAME).unwrap_or_default();
+    let mut nets = Vec::new();
+    for entry in text
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
+        match entry.parse::<Ipv4Net>() {
+            Ok(net) => nets.push(IpNet::V4(net.trunc())),
+            Err(_) => read.tell(
+                Severity::Mistake,
+                NAME,
+                format!(
+                    "\"{}\" is not an IPv4 CIDR; skipping it",
+                    entry.escape_debug()
+                ),
+            ),
+        }
+    }
+    nets
+}
+
+/// `None` if not set.
+pub(super) fn security_groups(read: &mut Reader<'_>) -> Option<Vec<SecurityGroupId>> {
+    let text = read.text("IPAMD_ENI_SECURITY_GROUPS")?;
+    let ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
+    Some(ids.map(SecurityGroupId::from).collect::<Vec<_>>()).filter(|ids| !ids.is_empty())
+}
+
+/// Keys that contain this are Amazon's own.
+const RESERVED_TAG: &str = "k8s.amazonaws.com";
+
+/// Unreadable JSON and reserved keys only warn, as in Amazon's CNI.
+pub(super) fn eni_tags(read: &mut Reader<'_>) -> BTreeMap<String, String> {
+    const NAME: &str = "ADDITIONAL_ENI_TAGS";
+    let Some(text) = read.text(NAME) else {
+        return BTreeMap::new();
+    };
+    let mut tags: BTreeMap<String, String> = match serde_json::from_str(&text) {
+        Ok(tags) => tags,
+        Err(error) => {
+            let text = format!("is not a JSON object of strings ({error}); adding no tags");
+            read.tell(Severity::Mistake, NAME, text);
+            return BTreeMap::new();
+        }
+    };
+    tags.retain(|key, _| {
+        let reserved = key.contains(RESERVED_TAG);
+        if reserved {
+            let text = format!(
+                "\"{}\" has {RESERVED_TAG} in it; leaving it out",
+                key.escape_debug()
+            );
+            read.tell(Severity::Mistake, NAME, text);
+        }
+        !reserved
+    });
+    tags
+}

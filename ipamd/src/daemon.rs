@@ -1,0 +1,158 @@
+//! The daemon's life: store, kernel, socket, engine; then until a signal.
+
+use crate::aws::{Site, http_client};
+use crate::clock::WallClock;
+use crate::config::Config;
+use crate::ec2::Ec2;
+use crate::host_net::{KernelNet, watch};
+use crate::imds::Imds;
+use crate::rpc::{self, Bound, SocketError};
+use crate::spool;
+use crate::store::{self, OpenError};
+use ipam_engine::{Handle, Ports, run};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+/// How long the end may take; the pod's grace time is 10 s.
+const STOP_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Something that the daemon can't run without is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The boot's id.
+    #[error("reading /proc/sys/kernel/random/boot_id")]
+    BootId(#[source] io::Error),
+    /// The state.
+    #[error("opening the state")]
+    Store(#[from] OpenError),
+    /// The kernel.
+    #[error("opening a netlink socket")]
+    Netlink(#[source] io::Error),
+    /// The socket.
+    #[error("opening the socket")]
+    Socket(#[from] SocketError),
+    /// Signals.
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
+    /// The socket broke.
+    #[error("serving")]
+    Serve(#[from] tonic::transport::Error),
+    /// The engine ended without being told to.
+    #[error("the engine has ended unexpectedly")]
+    Engine,
+}
+
+/// Runs until SIGTERM or SIGINT. The order is what makes restarts safe and quick: the state first,
+/// then ears for the kernel, then the socket; IMDS and EC2 are asked by the engine, beside.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn live(config: Config) -> Result<(), StartError> {
+    let stop = stop_signal().map_err(StartError::Signals)?;
+    let boot_id = boot_id(&config).map_err(StartError::BootId)?;
+    let opened = store::open(&config.state_dir, &boot_id)?;
+    for damage in &opened.loaded.damage {
+        tracing::error!(
+            damage,
+            "the stored state was damaged; the kernel and EC2 make up for it"
+        );
+    }
+    let site = Arc::new(Site::default());
+    if let Some(facts) = &opened.loaded.facts {
+        site.learn(facts);
+    }
+    let http = http_client(config.http);
+    let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);
+    let ports = Ports {
+        clock: Arc::new(WallClock::default()),
+        cloud: Arc::new(Ec2::new(config.ec2, http.clone(), site.clone())),
+        metadata: Arc::new(Imds::new(http, config.imds_timeout, site)),
+        host: host.clone(),
+        store: Box::new(opened.store),
+    };
+    let (engine, door) = Handle::new();
+    // Before the engine's own look at the kernel: what happens in between is not missed.
+    let monitor = watch(host, engine.clone()).map_err(StartError::Netlink)?;
+    let bound = Bound::bind(&config.socket)?;
+    let engine_run = tokio::spawn(run(config.engine, ports, opened.loaded, door, seed()));
+    let monitor = tokio::spawn(monitor);
+    tracing::info!(socket = %config.socket.display(), "listening");
+
+    let releases = {
+        let (dir, engine) = (config.state_dir.join("spool"), engine.clone());
+        tokio::spawn(async move { spool::drain(&dir, &boot_id, &engine).await })
+    };
+    let result = until_stopped(bound, engine, engine_run, stop).await;
+    releases.abort();
+    monitor.abort();
+    result
+}
+
+/// Serves until `stop`; then the engine ends first (parked ADDs get their answer, the state is
+/// flushed), the open calls after it.
+async fn until_stopped(
+    bound: Bound,
+    engine: Handle,
+    mut engine_run: tokio::task::JoinHandle<()>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let (told, ended) = tokio::sync::oneshot::channel::<()>();
+    let mut server = tokio::spawn(rpc::serve(bound, engine.clone(), async {
+        // An error means the same: nobody is there to serve.
+        let _ = ended.await;
+    }));
+    tokio::select! {
+        () = stop => {}
+        result = &mut server => {
+            return match result {
+                Ok(Err(error)) => Err(error.into()),
+                _ => Err(StartError::Engine),
+            };
+        }
+        _ = &mut engine_run => return Err(StartError::Engine),
+    }
+    tracing::info!("stopping");
+    let end = async {
+        engine.stop().await;
+        // A panic in the engine has been told by the panic's own message.
+        let _ = engine_run.await;
+        let _ = told.send(());
+        let _ = server.await;
+    };
+    if timeout(STOP_DEADLINE, end).await.is_err() {
+        tracing::warn!("not everything came to its end within {STOP_DEADLINE:?}");
+    }
+    Ok(())
+}
+
+/// Done when SIGTERM or SIGINT comes.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn boot_id(config: &Config) -> io::Result<String> {
+    match &config.boot_id {
+        Some(id) => Ok(id.clone()),
+        None => std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|text| text.trim().to_owned()),
+    }
+}
+
+/// Another number for each run: the standard library seeds its hash maps from the kernel.
+fn seed() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}

@@ -1,0 +1,121 @@
+//! From an SDK error to the engine's: was it answered, sent, or never sent?
+
+use super::classify::classify;
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use hyper_util::client::legacy::Error as ClientError;
+use ipam_core::cloud::{CloudError, ErrorClass};
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// Messages longer than this carry an encoded authorization report, of no use to a person here.
+const MESSAGE_MAX: usize = 400;
+
+pub(super) fn failure<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> CloudError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status().as_u16();
+            let meta = answer.err().meta();
+            answered(action, meta.code(), meta.message(), status)
+        }
+        SdkError::ResponseError(answer) => {
+            let status = answer.raw().status().as_u16();
+            // A good status whose body broke off: it was done, but what?
+            let status = if (400..500).contains(&status) {
+                status
+            } else {
+                599
+            };
+            answered(action, None, Some(&chain(error)), status)
+        }
+        SdkError::ConstructionFailure(_) => own(action, ErrorClass::Other, "NotSent", error),
+        SdkError::TimeoutError(_) => own(action, ErrorClass::UnknownOutcome, "Timeout", error),
+        SdkError::DispatchFailure(dispatch) => {
+            let (class, code) = if dispatch.is_user() {
+                (ErrorClass::Unreachable, "ClientSetup")
+            } else {
+                match find::<ClientError>(error) {
+                    Some(client) if client.is_connect() => {
+                        (ErrorClass::Unreachable, "ConnectFailed")
+                    }
+                    Some(_) => (ErrorClass::UnknownOutcome, "ConnectionBroken"),
+                    None if dispatch.is_timeout() || dispatch.is_io() => {
+                        (ErrorClass::UnknownOutcome, "ConnectionBroken")
+                    }
+                    // Before the request: credentials, mostly.
+                    None => (ErrorClass::Unreachable, "NoCredentials"),
+                }
+            };
+            own(action, class, code, error)
+        }
+        _ => own(action, ErrorClass::UnknownOutcome, "Unknown", error),
+    }
+}
+
+fn answered(
+    action: &'static str,
+    code: Option<&str>,
+    message: Option<&str>,
+    status: u16,
+) -> CloudError {
+    let message = message.unwrap_or_default();
+    let class = classify(action, code.unwrap_or_default(), message, status);
+    let code = code.map_or_else(|| format!("Http{status}"), str::to_owned);
+    let mut message = shorten(message);
+    if class == ErrorClass::Unauthorized {
+        message = format!("this node may not call ec2:{action}: {message}");
+    }
+    CloudError {
+        action,
+        class,
+        code,
+        message,
+    }
+}
+
+fn own(action: &'static str, class: ErrorClass, code: &str, error: &dyn Error) -> CloudError {
+    CloudError {
+        action,
+        class,
+        code: code.into(),
+        message: shorten(&chain(error)),
+    }
+}
+
+fn shorten(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE_MAX) {
+        Some((at, _)) => format!("{}…", &message[..at]),
+        None => message.into(),
+    }
+}
+
+/// An error and its causes, each said once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !last.contains(&words) {
+            // Writing to a string can't fail.
+            let _ = write!(text, ": {words}");
+        }
+        last = words;
+        next = cause.source();
+    }
+    text
+}
+
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,119 @@
+//! EC2's description of an ENI, in the pool's words.
+
+use super::tags;
+use crate::aws::Site;
+use aws_sdk_ec2::types::{NetworkInterface, NetworkInterfaceType};
+use ipam_core::{AttachmentView, Block, EniView, InstanceId, Mac, Unmanaged};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// `None` if EC2 left out what an ENI must have: an id, an Ethernet address, a subnet.
+pub(super) fn view(
+    eni: &NetworkInterface,
+    site: &Site,
+    instance: &InstanceId,
+    manage_untagged: bool,
+) -> Option<EniView> {
+    let subnet = ipam_core::SubnetId(eni.subnet_id.clone()?);
+    let address = eni
+        .private_ip_address
+        .as_ref()
+        .and_then(|ip| ip.parse::<Ipv4Addr>().ok());
+    let attachment = attachment(eni);
+    Some(EniView {
+        id: ipam_core::EniId(eni.network_interface_id.clone()?),
+        mac: eni.mac_address.as_ref()?.parse::<Mac>().ok()?,
+        ours: tag(eni, tags::INSTANCE) == Some(instance.as_str()),
+        unmanaged: unmanaged(eni, attachment.as_ref(), instance, manage_untagged),
+        attachment,
+        address: address.and_then(|ip| site.in_subnet(&subnet, ip)),
+        subnet,
+        blocks: blocks(eni),
+    })
+}
+
+/// The primary IPv4 address of `eni`, for those whose subnet is not known yet.
+pub(super) fn needs_subnet(eni: &NetworkInterface, site: &Site) -> Option<ipam_core::SubnetId> {
+    let subnet = ipam_core::SubnetId(eni.subnet_id.clone()?);
+    let address = eni.private_ip_address.as_ref()?.parse().ok()?;
+    site.in_subnet(&subnet, address).is_none().then_some(subnet)
+}
+
+fn attachment(eni: &NetworkInterface) -> Option<AttachmentView> {
+    let attachment = eni.attachment.as_ref()?;
+    let number = |value: Option<i32>| value.and_then(|n| u32::try_from(n).ok());
+    Some(AttachmentView {
+        id: attachment.attachment_id.clone(),
+        device_index: number(attachment.device_index)?,
+        card: number(attachment.network_card_index).unwrap_or(0),
+        delete_on_termination: attachment.delete_on_termination,
+    })
+}
+
+/// Every address but the primary one, and every prefix. What can't be read is left out: an address
+/// that we don't know is never given to a pod.
+fn blocks(eni: &NetworkInterface) -> Vec<Block> {
+    let secondary = eni
+        .private_ip_addresses()
+        .iter()
+        .filter(|ip| ip.primary != Some(true));
+    let addresses = secondary
+        .filter_map(|ip| ip.private_ip_address.as_deref())
+        // Where EC2 forgot to say which one is primary, it says it at the top as well.
+        .filter(|ip| Some(*ip) != eni.private_ip_address.as_deref())
+        .chain(
+            eni.ipv6_addresses()
+                .iter()
+                .filter_map(|ip| ip.ipv6_address.as_deref()),
+        )
+        .filter_map(|ip| ip.parse::<IpAddr>().ok())
+        .map(Block::address);
+    let prefixes = eni
+        .ipv4_prefixes()
+        .iter()
+        .filter_map(|prefix| prefix.ipv4_prefix.as_deref())
+        .chain(
+            eni.ipv6_prefixes()
+                .iter()
+                .filter_map(|prefix| prefix.ipv6_prefix.as_deref()),
+        )
+        .filter_map(|prefix| prefix.parse::<IpNet>().ok())
+        .filter_map(|net| Block::new(net).ok());
+    addresses.chain(prefixes).collect()
+}
+
+fn tag<'a>(eni: &'a NetworkInterface, key: &str) -> Option<&'a str> {
+    eni.tag_set()
+        .iter()
+        .find(|tag| tag.key() == Some(key))
+        .and_then(|tag| tag.value())
+}
+
+/// Why an ENI is to be left alone. The primary ENI never is.
+fn unmanaged(
+    eni: &NetworkInterface,
+    attachment: Option<&AttachmentView>,
+    instance: &InstanceId,
+    manage_untagged: bool,
+) -> Option<Unmanaged> {
+    if attachment.is_some_and(|at| at.card == 0 && at.device_index == 0) {
+        return None;
+    }
+    if tag(eni, tags::NO_MANAGE) == Some("true") {
+        return Some(Unmanaged::TaggedNoManage);
+    }
+    let carries_pods = match &eni.interface_type {
+        None | Some(NetworkInterfaceType::Interface | NetworkInterfaceType::Efa) => true,
+        Some(_) => false,
+    };
+    if !carries_pods {
+        return Some(Unmanaged::InterfaceType);
+    }
+    if attachment.is_some_and(|at| at.card > 0) {
+        return Some(Unmanaged::OtherCard);
+    }
+    if !manage_untagged && tag(eni, tags::INSTANCE) != Some(instance.as_str()) {
+        return Some(Unmanaged::Untagged);
+    }
+    None
+}

@@ -1,0 +1,213 @@
+//! Links: what is there, and what an ENI's link must be.
+
+use super::netlink::{EEXIST, ENODEV, Netlink, Refused};
+use ipam_core::Mac;
+use ipam_core::wiring::EniLink;
+use ipam_engine::ports::HostNetError;
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkLayerType, LinkMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// `rp_filter` loose: a source is checked for being reachable by any link, since answers may leave
+/// by another ENI than questions came in by (kernel documentation, ip-sysctl).
+const RP_FILTER_LOOSE: i32 = 2;
+
+/// What we need to know of a link.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) up: bool,
+    pub(super) mtu: u32,
+    pub(super) rp_filter: Option<i32>,
+}
+
+/// Every link that may be an ENI, by Ethernet address: not the pods', and nothing that is stacked
+/// on another link and wears its address.
+pub(super) async fn candidates(
+    netlink: &Netlink,
+    pod_prefix: &str,
+) -> Result<BTreeMap<Mac, Link>, Refused> {
+    let messages = netlink
+        .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .await?;
+    Ok(messages
+        .into_iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => read(&link),
+            _ => None,
+        })
+        .filter(|(_, link)| !link.name.starts_with(pod_prefix))
+        .collect())
+}
+
+/// All links' names by index.
+pub(super) async fn names(netlink: &Netlink) -> Result<BTreeMap<u32, String>, Refused> {
+    let messages = netlink
+        .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .await?;
+    Ok(messages
+        .into_iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => {
+                Some((link.header.index, name(&link)?.to_owned()))
+            }
+            _ => None,
+        })
+        .collect())
+}
+
+pub(super) fn name(link: &LinkMessage) -> Option<&str> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
+}
+
+/// A link that may be an ENI, with its Ethernet address.
+pub(super) fn read(message: &LinkMessage) -> Option<(Mac, Link)> {
+    if message.header.link_layer_type != LinkLayerType::Ether {
+        return None;
+    }
+    let mut link = Link {
+        index: message.header.index,
+        name: name(message)?.to_owned(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        rp_filter: None,
+    };
+    let mut mac = None;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkInfo(infos) if stacked(infos) => return None,
+            LinkAttribute::AfSpecUnspec(specs) => link.rp_filter = rp_filter(specs),
+            _ => {}
+        }
+    }
+    Some((Mac(mac?), link))
+}
+
+fn stacked(infos: &[LinkInfo]) -> bool {
+    infos.iter().any(|info| match info {
+        LinkInfo::Kind(kind) => !matches!(kind, InfoKind::Veth | InfoKind::Dummy),
+        _ => false,
+    })
+}
+
+fn rp_filter(specs: &[AfSpecUnspec]) -> Option<i32> {
+    specs.iter().find_map(|spec| match spec {
+        AfSpecUnspec::Inet(specs) => specs.iter().find_map(|spec| match spec {
+            AfSpecInet::DevConf(conf) => Some(conf.rp_filter),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// Makes an ENI's link what it must be: MTU, up, its address, `rp_filter`.
+pub(super) async fn set_up(
+    netlink: &Netlink,
+    link: &Link,
+    eni: &EniLink,
+) -> Result<(), HostNetError> {
+    let doing = |what: &str| format!("{what} {} ({})", link.name, eni.mac);
+    if link.mtu != eni.mtu {
+        let message = of(link, vec![LinkAttribute::Mtu(eni.mtu)]);
+        // A driver that can't go so high still carries pods.
+        if let Err(error) = netlink
+            .change(RouteNetlinkMessage::SetLink(message), 0)
+            .await
+        {
+            tracing::warn!(link = link.name, mtu = eni.mtu, %error, "can't set the MTU");
+        }
+    }
+    if !eni.primary && !link.up {
+        let mut message = of(link, Vec::new());
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        netlink
+            .change(RouteNetlinkMessage::SetLink(message), 0)
+            .await
+            .map_err(|error| error.while_doing(doing("setting up")))?;
+    }
+    if let Some(IpNet::V4(net)) = eni.address {
+        let broadcast = net.broadcast();
+        netlink
+            .change_unless(
+                address(link, IpNet::V4(net), Some(broadcast)),
+                NLM_F_CREATE | NLM_F_EXCL,
+                &[EEXIST],
+            )
+            .await
+            .map_err(|error| error.while_doing(doing("giving its address to")))?;
+    }
+    set_loose_rp_filter(netlink, link)
+        .await
+        .map_err(|error| error.while_doing(doing("setting rp_filter of")))
+}
+
+fn of(link: &Link, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = link.index;
+    message.attributes = attributes;
+    message
+}
+
+fn address(link: &Link, net: IpNet, broadcast: Option<Ipv4Addr>) -> RouteNetlinkMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(net.addr());
+    message.header.prefix_len = net.prefix_len();
+    message.header.index = link.index;
+    message.attributes = vec![
+        AddressAttribute::Local(net.addr()),
+        AddressAttribute::Address(net.addr()),
+    ];
+    message
+        .attributes
+        .extend(broadcast.map(AddressAttribute::Broadcast));
+    // The subnet's route must not be in main, not even for a moment.
+    message
+        .attributes
+        .push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+    RouteNetlinkMessage::NewAddress(message)
+}
+
+pub(super) const fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// By netlink first: `/proc/sys` is read-only in an unprivileged container.
+async fn set_loose_rp_filter(netlink: &Netlink, link: &Link) -> Result<(), Refused> {
+    if link.rp_filter == Some(RP_FILTER_LOOSE) {
+        return Ok(());
+    }
+    let mut conf = InetDevConf::default();
+    conf.rp_filter = RP_FILTER_LOOSE;
+    let spec = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(conf)]);
+    let message = of(link, vec![LinkAttribute::AfSpecUnspec(vec![spec])]);
+    match netlink
+        .change(RouteNetlinkMessage::SetLink(message), 0)
+        .await
+    {
+        Ok(()) => Ok(()),
+        Err(error) if error.is(&[ENODEV]) => Err(error),
+        Err(_) => {
+            let path = format!("/proc/sys/net/ipv4/conf/{}/rp_filter", link.name);
+            std::fs::write(path, RP_FILTER_LOOSE.to_string()).map_err(Refused::Kernel)
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The engine's `HostNet` port on the node's kernel: links, rules, routes by netlink, NAT by `nft`.
+//!
+//! Owns what the wiring names and nothing else: rules of our priorities and shapes, the ENIs' own
+//! tables, the nftables table `ipamd`, pods' links and host routes that the engine names. Other
+//! programs' rules, tables and links are never touched.
+
+mod links;
+mod monitor;
+mod netlink;
+mod nft;
+mod routes;
+mod rules;
+mod sweep;
+
+pub use monitor::watch;
+
+use crate::config;
+use ipam_core::Mac;
+use ipam_core::wiring::HostWiring;
+use ipam_engine::ports::{Applied, Fut, HostNet, HostNetError, Leftover, Survey};
+use netlink::Netlink;
+use std::io;
+use tokio::sync::Mutex;
+
+/// The kernel of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct KernelNet {
+    netlink: Netlink,
+    settings: config::Host,
+    /// The last wiring, for the monitor to put back what others take away.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wiring: Option<HostWiring>,
+    /// The script that `nft` has carried out.
+    script: Option<String>,
+}
+
+impl KernelNet {
+    /// Opens the netlink socket. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// No socket.
+    pub fn open(settings: config::Host) -> io::Result<Self> {
+        Ok(Self {
+            netlink: Netlink::open()?,
+            settings,
+            state: Mutex::default(),
+        })
+    }
+
+    async fn look(&self) -> Result<Survey, HostNetError> {
+        let failed = |error: netlink::Refused| error.while_doing("looking at links and routes");
+        let prefix = &self.settings.veth_prefix;
+        let links = links::candidates(&self.netlink, prefix)
+            .await
+            .map_err(failed)?;
+        let names = links::names(&self.netlink).await.map_err(failed)?;
+        let routes = routes::all(&self.netlink).await.map_err(failed)?;
+        Ok(Survey {
+            links: links.into_keys().collect(),
+            pod_routes: routes::of_pods(&routes, &names, prefix),
+        })
+    }
+
+    async fn make_so(&self, wiring: HostWiring) -> Result<Applied, HostNetError> {
+        let mut state = self.state.lock().await;
+        let applied = self.converge(&wiring, &mut state).await;
+        state.wiring = Some(wiring);
+        applied
+    }
+
+    /// Makes the last wiring true again. `false`: there was none yet.
+    async fn restore(&self) -> Result<bool, HostNetError> {
+        let mut state = self.state.lock().await;
+        let Some(wiring) = state.wiring.take() else {
+            return Ok(false);
+        };
+        let done = self.converge(&wiring, &mut state).await;
+        state.wiring = Some(wiring);
+        done.map(|_| true)
+    }
+
+    /// Every part is tried; the first failure is told.
+    async fn converge(
+        &self,
+        wiring: &HostWiring,
+        state: &mut State,
+    ) -> Result<Applied, HostNetError> {
+        let doing = |error: netlink::Refused| error.while_doing("reading links and routes");
+        let links = links::candidates(&self.netlink, &self.settings.veth_prefix)
+            .await
+            .map_err(doing)?;
+        let mut applied = Applied::default();
+        let mut failure = None;
+        let mut present = Vec::new();
+        for eni in &wiring.enis {
+            match links.get(&eni.mac) {
+                None => applied.missing.push(eni.mac),
+                Some(link) => match links::set_up(&self.netlink, link, eni).await {
+                    Ok(()) => present.push((eni, link)),
+                    Err(error) => failure = failure.or(Some(error)),
+                },
+            }
+        }
+        // After the links: bringing one up or giving it an address changes routes.
+        let seen = routes::all(&self.netlink).await.map_err(doing)?;
+        for (eni, link) in present {
+            let dev = (link.name.as_str(), link.index);
+            if let Err(error) = routes::apply(&self.netlink, &seen, eni, dev).await {
+                failure = failure.or(Some(error));
+            }
+        }
+        if let Err(error) = rules::apply(&self.netlink, &wiring.rules).await {
+            failure = failure.or(Some(error));
+        }
+        let primary = wiring
+            .enis
+            .iter()
+            .find(|eni| eni.primary)
+            .and_then(|eni| links.get(&eni.mac));
+        if let Err(error) = self
+            .translate(wiring, primary.map(|link| link.name.as_str()), state)
+            .await
+        {
+            failure = failure.or(Some(error));
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(applied),
+        }
+    }
+
+    /// Runs `nft` only if something changed.
+    async fn translate(
+        &self,
+        wiring: &HostWiring,
+        primary: Option<&str>,
+        state: &mut State,
+    ) -> Result<(), HostNetError> {
+        let options = nft::Options {
+            primary,
+            node_port: self.settings.node_port,
+            ports: self.settings.snat_ports,
+        };
+        let script = nft::script(&wiring.nat, options);
+        if state.script.as_ref() != Some(&script) {
+            nft::run(&self.settings.nft, &script).await?;
+            state.script = Some(script);
+        }
+        Ok(())
+    }
+
+    /// Whether a link of this name is a pod's.
+    fn is_pods(&self, name: &str) -> bool {
+        name.starts_with(&self.settings.veth_prefix)
+    }
+}
+
+impl HostNet for KernelNet {
+    fn survey(&self) -> Fut<'_, Result<Survey, HostNetError>> {
+        Box::pin(self.look())
+    }
+
+    fn apply(&self, wiring: HostWiring) -> Fut<'_, Result<Applied, HostNetError>> {
+        Box::pin(self.make_so(wiring))
+    }
+
+    fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>> {
+        Box::pin(self.sweep_all(leftovers))
+    }
+}
+
+/// The Ethernet address of a link that may be an ENI.
+fn eni_mac(message: &netlink_packet_route::link::LinkMessage, prefix: &str) -> Option<Mac> {
+    let (mac, link) = links::read(message)?;
+    (!link.name.starts_with(prefix)).then_some(mac)
+}

@@ -1,0 +1,192 @@
+//! Listens to the kernel: tells the engine of links and pods' routes, and puts back what others
+//! take away.
+
+use super::netlink::Netlink;
+use super::{KernelNet, eni_mac, links, routes, rules};
+use ipam_engine::Handle;
+use ipam_engine::ports::KernelEvent;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::AsyncSocket;
+use rtnetlink::MulticastGroup;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+use futures_util::StreamExt;
+
+/// Changes come in bursts (a flush, an ENI's removal): one repair for all.
+const SETTLE: Duration = Duration::from_millis(100);
+/// After a repair that failed.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Receive buffer, bytes: some thousand events.
+const BUFFER: usize = 1 << 20;
+
+/// Tells `engine` what the kernel tells, until the engine ends. Subscribed when it returns: what
+/// happens after a survey made later is not missed.
+///
+/// # Errors
+/// No socket.
+pub fn watch(
+    net: Arc<KernelNet>,
+    engine: Handle,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
+    ];
+    let (mut connection, _handle, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
+    // A smaller buffer only means more overruns, which are handled.
+    let _ = connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER);
+    tokio::spawn(connection);
+    Ok(async move {
+        let mut monitor = Monitor {
+            net,
+            engine,
+            names: BTreeMap::new(),
+            repair: None,
+        };
+        monitor.learn_names().await;
+        loop {
+            let due = monitor.repair;
+            tokio::select! {
+                message = messages.next() => {
+                    let Some((message, _)) = message else {
+                        tracing::error!("the netlink monitor's socket is gone");
+                        return;
+                    };
+                    if !monitor.take(message).await {
+                        return;
+                    }
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    monitor.restore().await;
+                }
+            }
+        }
+    })
+}
+
+struct Monitor {
+    net: Arc<KernelNet>,
+    engine: Handle,
+    /// Links' names: routes name links by index, also when the link is gone already.
+    names: BTreeMap<u32, String>,
+    /// When to make the wiring true again.
+    repair: Option<Instant>,
+}
+
+impl Monitor {
+    fn netlink(&self) -> &Netlink {
+        &self.net.netlink
+    }
+
+    async fn learn_names(&mut self) {
+        match links::names(self.netlink()).await {
+            Ok(names) => self.names = names,
+            Err(error) => tracing::warn!(%error, "can't read the links' names"),
+        }
+    }
+
+    /// One message. `false`: the engine has ended.
+    async fn take(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> bool {
+        let event = match message.payload {
+            NetlinkPayload::InnerMessage(message) => self.read(message),
+            NetlinkPayload::Overrun(_) => {
+                tracing::warn!("kernel events were lost; looking again");
+                self.learn_names().await;
+                self.repair_soon();
+                Some(KernelEvent::Overrun)
+            }
+            _ => None,
+        };
+        match event {
+            Some(event) => self.engine.kernel(event).await,
+            None => true,
+        }
+    }
+
+    fn read(&mut self, message: RouteNetlinkMessage) -> Option<KernelEvent> {
+        match message {
+            RouteNetlinkMessage::NewLink(link) => {
+                let name = links::name(&link)?.to_owned();
+                let known = self.names.insert(link.header.index, name.clone());
+                // Told again for every change of state: only the first, or a new name, is news.
+                let news = known.as_ref() != Some(&name);
+                let mac = eni_mac(&link, &self.net.settings.veth_prefix).filter(|_| news)?;
+                Some(KernelEvent::LinkAppeared(mac))
+            }
+            RouteNetlinkMessage::DelLink(link) => {
+                self.names.remove(&link.header.index);
+                eni_mac(&link, &self.net.settings.veth_prefix).map(KernelEvent::LinkGone)
+            }
+            RouteNetlinkMessage::NewRoute(route) => {
+                let (route, name) = self.pod_route(&route)?;
+                Some(KernelEvent::PodRouteAdded(route.dst.addr(), name))
+            }
+            RouteNetlinkMessage::DelRoute(route) => {
+                if let Some((route, _)) = self.pod_route(&route) {
+                    return Some(KernelEvent::PodRouteGone(route.dst.addr()));
+                }
+                self.repair_if_ours(&route);
+                None
+            }
+            RouteNetlinkMessage::DelRule(rule) => {
+                let ours = rules::read(&rule)
+                    .is_none_or(|rule| rules::is_ours(&rule) || rule.priority >= 32766);
+                if ours {
+                    self.repair_soon();
+                }
+                None
+            }
+            RouteNetlinkMessage::DelAddress(_) => {
+                self.repair_soon();
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn pod_route(
+        &self,
+        message: &netlink_packet_route::route::RouteMessage,
+    ) -> Option<(routes::Seen, String)> {
+        let route = routes::read(message).filter(routes::is_host_route)?;
+        let name = self
+            .names
+            .get(&route.link)
+            .filter(|name| self.net.is_pods(name))?
+            .clone();
+        Some((route, name))
+    }
+
+    /// A route of an ENI's table that went.
+    fn repair_if_ours(&mut self, message: &netlink_packet_route::route::RouteMessage) {
+        let in_eni_table =
+            routes::read(message).is_some_and(|route| rules::is_eni_table(route.table));
+        if in_eni_table {
+            self.repair_soon();
+        }
+    }
+
+    fn repair_soon(&mut self) {
+        self.repair.get_or_insert_with(|| Instant::now() + SETTLE);
+    }
+
+    async fn restore(&mut self) {
+        self.repair = None;
+        match self.net.restore().await {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "can't put the node's wiring right; trying again");
+                self.repair = Some(Instant::now() + AGAIN);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Routes: the ENIs' own tables, and the pods' host routes in main.
+
+use super::links::family;
+use super::netlink::{EAFNOSUPPORT, EOPNOTSUPP, ESRCH, Netlink, Refused};
+use ipam_core::wiring::{EniLink, Route, Scope, TABLE_MAIN};
+use ipam_engine::ports::HostNetError;
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A route as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    pub(super) dst: IpNet,
+    pub(super) via: Option<IpAddr>,
+    pub(super) link: u32,
+    pub(super) table: u32,
+}
+
+/// Every unicast route of every table, both families.
+pub(super) async fn all(netlink: &Netlink) -> Result<Vec<Seen>, Refused> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        match netlink.dump(RouteNetlinkMessage::GetRoute(request)).await {
+            Ok(messages) => found.extend(messages.iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => read(route),
+                _ => None,
+            })),
+            Err(error) if error.is(&[EAFNOSUPPORT, EOPNOTSUPP]) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// `None`: not a plain unicast route through one link.
+pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
+    let header = &message.header;
+    if header.kind != RouteType::Unicast {
+        return None;
+    }
+    let any: IpAddr = match header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let mut dst = any;
+    let mut via = None;
+    let mut link = None;
+    let mut table = u32::from(header.table);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => dst = ip(address)?,
+            RouteAttribute::Gateway(address) => via = ip(address),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    let dst = IpNet::new(dst, header.destination_prefix_length).ok()?;
+    Some(Seen {
+        dst,
+        via,
+        link: link?,
+        table,
+    })
+}
+
+const fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}
+
+/// The pods' host routes: single addresses in main through a link whose name begins with `prefix`,
+/// whatever their metric.
+pub(super) fn of_pods(
+    routes: &[Seen],
+    names: &BTreeMap<u32, String>,
+    prefix: &str,
+) -> BTreeMap<IpAddr, String> {
+    routes
+        .iter()
+        .filter(|route| is_host_route(route))
+        .filter_map(|route| Some((route.dst.addr(), names.get(&route.link)?.clone())))
+        .filter(|(_, name)| name.starts_with(prefix))
+        .collect()
+}
+
+/// Whether this is a single address of the main table.
+pub(super) fn is_host_route(route: &Seen) -> bool {
+    route.table == TABLE_MAIN && route.dst.prefix_len() == route.dst.max_prefix_len()
+}
+
+/// Makes an ENI's table hold its routes and nothing else, and takes its subnet out of main.
+pub(super) async fn apply(
+    netlink: &Netlink,
+    seen: &[Seen],
+    eni: &EniLink,
+    dev: (&str, u32),
+) -> Result<(), HostNetError> {
+    let (name, index) = dev;
+    let wanted = eni.routes(name);
+    let mut keep = BTreeSet::new();
+    for route in &wanted {
+        let as_seen = Seen {
+            dst: route.dst,
+            via: route.via,
+            link: index,
+            table: route.table,
+        };
+        if !seen.contains(&as_seen) {
+            let new = RouteNetlinkMessage::NewRoute(message(route, index));
+            netlink
+                .change(new, NLM_F_CREATE | NLM_F_REPLACE)
+                .await
+                .map_err(|error| {
+                    error.while_doing(format!(
+                        "adding route {} to table {}",
+                        route.dst, route.table
+                    ))
+                })?;
+        }
+        keep.insert(as_seen);
+    }
+    for route in seen {
+        let of_table = !eni.primary && eni.table != TABLE_MAIN && route.table == eni.table;
+        let subnet = route.table == TABLE_MAIN
+            && route.link == index
+            && Some(route.dst) == eni.not_in_main
+            && route.via.is_none();
+        // A default route that a DHCP client put on a secondary ENI would take the node's traffic.
+        if subnet || (of_table && !keep.contains(route)) {
+            remove(netlink, route).await.map_err(|error| {
+                error.while_doing(format!("removing {} from table {}", route.dst, route.table))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a route; one that is gone is fine.
+pub(super) async fn remove(netlink: &Netlink, route: &Seen) -> Result<(), Refused> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(route.dst.addr());
+    message.header.destination_prefix_length = route.dst.prefix_len();
+    message.header.scope = RouteScope::NoWhere;
+    message.header.kind = RouteType::Unspec;
+    message.header.table = u8::try_from(route.table).unwrap_or(0);
+    message.attributes = vec![
+        RouteAttribute::Destination(route.dst.addr().into()),
+        RouteAttribute::Oif(route.link),
+        RouteAttribute::Table(route.table),
+    ];
+    netlink
+        .change_unless(RouteNetlinkMessage::DelRoute(message), 0, &[ESRCH])
+        .await
+}
+
+fn message(route: &Route, link: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family = family(route.dst.addr());
+    header.destination_prefix_length = route.dst.prefix_len();
+    header.table = u8::try_from(route.table).unwrap_or(0);
+    header.protocol = RouteProtocol::Static;
+    header.kind = RouteType::Unicast;
+    header.scope = match route.scope {
+        Scope::Link => RouteScope::Link,
+        Scope::Global => RouteScope::Universe,
+    };
+    message.attributes = vec![
+        RouteAttribute::Table(route.table),
+        RouteAttribute::Oif(link),
+    ];
+    if route.dst.prefix_len() > 0 {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(route.dst.addr().into()));
+    }
+    message
+        .attributes
+        .extend(route.via.map(|via| RouteAttribute::Gateway(via.into())));
+    message
+}

@@ -1,0 +1,232 @@
+//! The engine's `Metadata` port on IMDSv2.
+//!
+//! All paths are read side by side. A key that is not there means "none" only where EC2 documents
+//! that ("Instance metadata categories", EC2 User Guide); everywhere else it is an error.
+
+use crate::aws::Site;
+use aws_config::imds::Client;
+use aws_config::imds::client::error::ImdsError;
+use aws_config::provider_config::ProviderConfig;
+use aws_sdk_ec2::config::SharedHttpClient;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use ipam_core::{AttachmentView, Block, EniView, Mac, SecurityGroupId, Unmanaged};
+use ipam_engine::ports::{Fut, Metadata, MetadataError, NodeFacts};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// ENIs read at the same time; each has about eight paths.
+const ENIS_AT_ONCE: usize = 16;
+const ROOT: &str = "/latest/meta-data";
+const MACS: &str = "network/interfaces/macs";
+
+/// IMDS of this instance.
+#[derive(Debug)]
+pub struct Imds {
+    client: Client,
+    deadline: Duration,
+    site: Arc<Site>,
+}
+
+impl Imds {
+    /// No request is made until the first [`Metadata::read`], which ends within `deadline`.
+    #[must_use]
+    pub fn new(http: SharedHttpClient, deadline: Duration, site: Arc<Site>) -> Self {
+        let provider = ProviderConfig::without_region().with_http_client(http);
+        let client = Client::builder()
+            .configure(&provider)
+            .max_attempts(2)
+            .operation_timeout(deadline)
+            .operation_attempt_timeout(deadline)
+            .build();
+        Self {
+            client,
+            deadline,
+            site,
+        }
+    }
+
+    /// The text at a path below `meta-data`; `None` if it is not there.
+    async fn find(&self, path: &str) -> Result<Option<String>, MetadataError> {
+        match self.client.get(format!("{ROOT}/{path}")).await {
+            Ok(text) => Ok(Some(text.as_ref().trim().to_owned())),
+            Err(ImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
+                Ok(None)
+            }
+            Err(error) => Err(failed(path, crate::ec2::chain(&error))),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<String, MetadataError> {
+        let text = self.find(path).await?.filter(|text| !text.is_empty());
+        text.ok_or_else(|| failed(path, "is not there"))
+    }
+
+    async fn parse<T: FromStr>(&self, path: &str) -> Result<T, MetadataError> {
+        parsed(path, &self.get(path).await?)
+    }
+
+    /// A list, a line each; empty if it is not there.
+    async fn list<T: FromStr>(&self, path: &str) -> Result<Vec<T>, MetadataError> {
+        let text = self.find(path).await?.unwrap_or_default();
+        text.split_whitespace()
+            .map(|line| parsed(path, line))
+            .collect()
+    }
+
+    async fn region(&self) -> Result<String, MetadataError> {
+        if let Some(region) = self.find("placement/region").await? {
+            return Ok(region);
+        }
+        // Older metadata services have the zone only: its letter is not part of the region.
+        let zone = self.get("placement/availability-zone").await?;
+        Ok(zone
+            .trim_end_matches(|c: char| c.is_ascii_lowercase())
+            .to_owned())
+    }
+
+    async fn facts(&self) -> Result<NodeFacts, MetadataError> {
+        let primary: Mac = self.parse("mac").await?;
+        let of_primary = |field: &str| format!("{MACS}/{primary}/{field}");
+        let (v4, v6) = (
+            of_primary("vpc-ipv4-cidr-blocks"),
+            of_primary("vpc-ipv6-cidr-blocks"),
+        );
+        let groups = of_primary("security-group-ids");
+        let (instance, kind, region, zone, node_ip, vpc_v4, vpc_v6, groups, enis) = tokio::try_join!(
+            self.get("instance-id"),
+            self.get("instance-type"),
+            self.region(),
+            self.get("placement/availability-zone"),
+            self.parse::<Ipv4Addr>("local-ipv4"),
+            self.list::<IpNet>(&v4),
+            self.list::<IpNet>(&v6),
+            self.list::<String>(&groups),
+            self.enis(primary),
+        )?;
+        Ok(NodeFacts {
+            instance_id: ipam_core::InstanceId(instance),
+            instance_type: kind,
+            region,
+            zone,
+            primary_mac: primary,
+            node_ip,
+            vpc_cidrs: vpc_v4
+                .into_iter()
+                .chain(vpc_v6)
+                .map(|net| net.trunc())
+                .collect(),
+            security_groups: groups.into_iter().map(SecurityGroupId).collect(),
+            enis,
+        })
+    }
+
+    async fn enis(&self, primary: Mac) -> Result<Vec<EniView>, MetadataError> {
+        let macs = self.get(&format!("{MACS}/")).await?;
+        let macs: Vec<Mac> = macs
+            .split_whitespace()
+            .map(|line| parsed(MACS, line.trim_end_matches('/')))
+            .collect::<Result<_, _>>()?;
+        let mut enis: Vec<EniView> = stream::iter(macs)
+            .map(|mac| self.eni(mac, mac == primary))
+            .buffer_unordered(ENIS_AT_ONCE)
+            .try_filter_map(|eni| async { Ok(eni) })
+            .try_collect()
+            .await?;
+        enis.sort_by_key(|eni| eni.attachment.as_ref().map(|at| (at.card, at.device_index)));
+        Ok(enis)
+    }
+
+    /// One ENI; `None` if it went while we read it.
+    async fn eni(&self, mac: Mac, primary: bool) -> Result<Option<EniView>, MetadataError> {
+        let path = |field: &str| format!("{MACS}/{mac}/{field}");
+        let Some(id) = self.find(&path("interface-id")).await? else {
+            return Ok(None);
+        };
+        let paths = [
+            "device-number",
+            "subnet-id",
+            "local-ipv4s",
+            "subnet-ipv4-cidr-block",
+        ]
+        .map(&path);
+        let more = ["ipv4-prefix", "ipv6s", "ipv6-prefix"].map(&path);
+        let (device_index, card, subnet, v4, net, v4_prefixes, v6, v6_prefixes) = tokio::try_join!(
+            self.parse::<u32>(&paths[0]),
+            self.card(mac),
+            self.get(&paths[1]),
+            self.list::<Ipv4Addr>(&paths[2]),
+            self.list::<Ipv4Net>(&paths[3]),
+            self.list::<IpNet>(&more[0]),
+            self.list::<IpAddr>(&more[1]),
+            self.list::<IpNet>(&more[2]),
+        )?;
+        // "The private IPv4 addresses of the interface": the first is the primary one.
+        let address = v4.first().zip(net.first());
+        let address = address.and_then(|(ip, net)| Ipv4Net::new(*ip, net.prefix_len()).ok());
+        let singles = v4
+            .iter()
+            .skip(1)
+            .copied()
+            .map(IpAddr::V4)
+            .chain(v6)
+            .map(Block::address);
+        let prefixes = v4_prefixes.into_iter().chain(v6_prefixes);
+        Ok(Some(EniView {
+            id: ipam_core::EniId(id),
+            mac,
+            attachment: Some(AttachmentView {
+                id: None,
+                device_index,
+                card,
+                delete_on_termination: None,
+            }),
+            subnet: ipam_core::SubnetId(subnet),
+            address: address.map(IpNet::V4),
+            blocks: singles
+                .chain(prefixes.filter_map(|net| Block::new(net).ok()))
+                .collect(),
+            ours: false,
+            unmanaged: (card > 0 && !primary).then_some(Unmanaged::OtherCard),
+        }))
+    }
+
+    /// `network-card`, or `network-card-index` as it is called too; on card 0 it may be missing.
+    async fn card(&self, mac: Mac) -> Result<u32, MetadataError> {
+        for name in ["network-card", "network-card-index"] {
+            let path = format!("{MACS}/{mac}/{name}");
+            if let Some(text) = self.find(&path).await? {
+                return parsed(&path, &text);
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Metadata for Imds {
+    fn read(&self) -> Fut<'_, Result<NodeFacts, MetadataError>> {
+        Box::pin(async {
+            let facts = match timeout(self.deadline, self.facts()).await {
+                Ok(facts) => facts?,
+                Err(_) => return Err(failed("", format!("no answer within {:?}", self.deadline))),
+            };
+            self.site.learn(&facts);
+            Ok(facts)
+        })
+    }
+}
+
+fn failed(path: &str, message: impl Into<String>) -> MetadataError {
+    MetadataError {
+        path: path.into(),
+        message: message.into(),
+    }
+}
+
+fn parsed<T: FromStr>(path: &str, text: &str) -> Result<T, MetadataError> {
+    text.parse()
+        .map_err(|_| failed(path, format!("\"{}\" can't be read", text.escape_debug())))
+}

@@ -1,0 +1,18 @@
+//! The daemon around `ipam-engine`: settings, and an adapter for each of its ports.
+//!
+//! **Invariant**: only [`config`] reads the environment, only [`ec2`] and [`imds`] talk to AWS, only
+//! [`host_net`] changes the kernel, only [`store`] writes state, only [`rpc`] listens.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod aws;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod ec2;
+pub mod host_net;
+pub mod imds;
+pub mod report;
+pub mod rpc;
+pub mod spool;
+pub mod store;

@@ -1,0 +1,190 @@
+//! The service `ipamd.v1.Ipam`.
+
+use ipam_core::wiring::WIRING_VERSION;
+use ipam_core::{AttachmentKey, PodRef};
+use ipam_engine::{Allocate, Handle, Refusal, RefusalKind, Release};
+use ipam_proto::v1::ipam_server::Ipam;
+use ipam_proto::{ConvertError, addresses, v1};
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+/// CNI error codes (CNI specification 1.1.0, "Error").
+mod code {
+    pub(super) const BAD_ENVIRONMENT: u32 = 4;
+    pub(super) const IO: u32 = 5;
+    pub(super) const BAD_NETWORK_CONFIG: u32 = 7;
+    pub(super) const TRY_AGAIN: u32 = 11;
+    pub(super) const NOT_AVAILABLE: u32 = 50;
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    engine: Handle,
+}
+
+impl Service {
+    pub(super) const fn new(engine: Handle) -> Self {
+        Self { engine }
+    }
+}
+
+fn key(key: Option<v1::Key>) -> Result<AttachmentKey, v1::Refusal> {
+    let key = key.ok_or_else(|| bad_request("field key: missing"))?;
+    AttachmentKey::try_from(key).map_err(|error| unreadable(&error))
+}
+
+fn bad_request(message: impl Into<String>) -> v1::Refusal {
+    v1::Refusal {
+        cni_code: code::BAD_ENVIRONMENT,
+        message: message.into(),
+        details: String::new(),
+        cause: "bad_request".into(),
+    }
+}
+
+fn unreadable(error: &ConvertError) -> v1::Refusal {
+    bad_request(error.to_string())
+}
+
+fn refusal(refusal: Refusal) -> v1::Refusal {
+    v1::Refusal {
+        cni_code: match refusal.kind {
+            RefusalKind::TryAgain | RefusalKind::Cancelled => code::TRY_AGAIN,
+            RefusalKind::BadRequest => code::BAD_NETWORK_CONFIG,
+            RefusalKind::Internal => code::IO,
+        },
+        message: refusal.message,
+        details: String::new(),
+        cause: refusal.cause.into(),
+    }
+}
+
+impl Service {
+    async fn lease(&self, request: v1::AllocateRequest) -> Result<v1::PodWiring, v1::Refusal> {
+        let request = Allocate {
+            key: key(request.key)?,
+            pod: request.pod.map(PodRef::from).unwrap_or_default(),
+            timeout: (request.timeout_ms > 0)
+                .then(|| Duration::from_millis(request.timeout_ms.into())),
+            wiring_version: request.wiring_version,
+            veth_prefix: Some(request.veth_prefix).filter(|prefix| !prefix.is_empty()),
+            mtu: Some(request.mtu).filter(|mtu| *mtu > 0),
+        };
+        let wiring = self.engine.allocate(request).await.map_err(refusal)?;
+        Ok(wiring.into())
+    }
+
+    async fn known(&self, request: v1::CheckRequest) -> Result<Option<v1::PodWiring>, v1::Refusal> {
+        let key = key(request.key)?;
+        if request.wiring_version < WIRING_VERSION {
+            return Err(v1::Refusal {
+                cni_code: code::BAD_NETWORK_CONFIG,
+                message: format!(
+                    "this ipamd-cni knows wiring version {} and this ipamd emits {WIRING_VERSION}",
+                    request.wiring_version
+                ),
+                details: String::new(),
+                cause: "plugin_too_old".into(),
+            });
+        }
+        Ok(self
+            .engine
+            .check(key)
+            .await
+            .map_err(refusal)?
+            .map(Into::into))
+    }
+
+    async fn end(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseReply, v1::Refusal> {
+        let request = Release {
+            key: key(request.key)?,
+            pod: request.pod.map(PodRef::from).unwrap_or_default(),
+            addresses: addresses("addresses", &request.addresses)
+                .map_err(|error| unreadable(&error))?,
+        };
+        let released = self.engine.release(request).await.map_err(refusal)?;
+        Ok(v1::ReleaseReply {
+            released: released.released,
+            host_if: released.host_if,
+            addresses: released.addresses.iter().map(ToString::to_string).collect(),
+            // Wiring version 1 has none.
+            host_rules: Vec::new(),
+            refusal: None,
+        })
+    }
+}
+
+fn stopping(refusal: Refusal) -> Status {
+    Status::unavailable(refusal.message)
+}
+
+#[tonic::async_trait]
+impl Ipam for Service {
+    async fn allocate(
+        &self,
+        request: Request<v1::AllocateRequest>,
+    ) -> Result<Response<v1::AllocateReply>, Status> {
+        use v1::allocate_reply::Result as Outcome;
+        let outcome = match self.lease(request.into_inner()).await {
+            Ok(wiring) => Outcome::Wiring(wiring),
+            Err(refusal) => Outcome::Refusal(refusal),
+        };
+        Ok(Response::new(v1::AllocateReply {
+            result: Some(outcome),
+        }))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseReply>, Status> {
+        let reply = self
+            .end(request.into_inner())
+            .await
+            .unwrap_or_else(|refusal| v1::ReleaseReply {
+                refusal: Some(refusal),
+                ..v1::ReleaseReply::default()
+            });
+        Ok(Response::new(reply))
+    }
+
+    async fn check(
+        &self,
+        request: Request<v1::CheckRequest>,
+    ) -> Result<Response<v1::CheckReply>, Status> {
+        let reply = match self.known(request.into_inner()).await {
+            Ok(wiring) => v1::CheckReply {
+                wiring,
+                refusal: None,
+            },
+            Err(refusal) => v1::CheckReply {
+                wiring: None,
+                refusal: Some(refusal),
+            },
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn status(
+        &self,
+        _: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        let status = self.engine.status().await.map_err(stopping)?;
+        Ok(Response::new(v1::StatusReply {
+            ready: status.ready,
+            cni_code: if status.ready { 0 } else { code::NOT_AVAILABLE },
+            message: status.message,
+        }))
+    }
+
+    async fn inspect(
+        &self,
+        _: Request<v1::InspectRequest>,
+    ) -> Result<Response<v1::InspectReply>, Status> {
+        let snapshot = self.engine.inspect().await.map_err(stopping)?;
+        let json = serde_json::to_string(&snapshot)
+            .map_err(|error| Status::internal(format!("the snapshot can't be written: {error}")))?;
+        Ok(Response::new(v1::InspectReply { json }))
+    }
+}

@@ -1,0 +1,76 @@
+//! Releases that the plugin noted while no daemon answered: read, told to the engine, removed.
+
+use ipam_engine::{Handle, Release};
+use ipam_proto::tombstone::{SPOOL_MAX, Tombstone};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// More than any tombstone has, bytes.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// Tells `engine` every release that is noted in `dir`. Must be called once the socket listens: the
+/// plugin tries the socket again after it has written its file.
+///
+/// A note of another boot says nothing of today's leases, and is removed. One that can't be read is
+/// renamed out of the way, for a person.
+pub async fn drain(dir: &Path, boot_id: &str, engine: &Handle) {
+    let files = match list(dir) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "can't read the spool of releases");
+            return;
+        }
+    };
+    for path in files {
+        let stone = match read(&path) {
+            Ok(stone) => stone,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a noted release can't be read");
+                // It begins with a dot then: passed over from now on.
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let _ = fs::rename(&path, path.with_file_name(format!(".damaged-{name}")));
+                continue;
+            }
+        };
+        if stone.boot_id == boot_id || stone.boot_id.is_empty() {
+            let release = Release {
+                key: stone.key,
+                pod: stone.pod,
+                addresses: stone.addresses,
+            };
+            let key = release.key.clone();
+            if let Err(error) = engine.release(release).await {
+                tracing::warn!(%key, %error, "a noted release could not be carried out; it stays noted");
+                continue;
+            }
+            tracing::info!(%key, "released, as noted while ipamd was away");
+        }
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "a noted release can't be removed");
+        }
+    }
+}
+
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)?
+        .flatten()
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .map(|entry| entry.path())
+        .take(2 * SPOOL_MAX)
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<Tombstone, Box<dyn std::error::Error + Send + Sync>> {
+    if fs::metadata(path)?.len() > FILE_MAX {
+        return Err("longer than any tombstone".into());
+    }
+    Ok(Tombstone::parse(&fs::read_to_string(path)?)?)
+}

@@ -1,0 +1,93 @@
+//! Files beside the database: the lock, the count of commits, and what was put aside.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+
+/// How many damaged databases are kept for a person.
+const KEPT: usize = 3;
+
+/// Makes the directory, for us alone.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
+/// Takes the directory; `None`: another process has it.
+pub(super) fn lock(dir: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The number of commits, outside of the database: it tells whether the database came back older
+/// than it was. Not flushed: within a boot the page cache keeps it, and another boot drops leases.
+#[derive(Debug)]
+pub(super) struct Generation(File);
+
+impl Generation {
+    /// Opens it, and reads the number; `None` if it is not there or can't be read.
+    pub(super) fn open(dir: &Path) -> io::Result<(Self, Option<u64>)> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(dir.join("commits"))?;
+        let mut bytes = [0; 12];
+        let read = file.read_exact_at(&mut bytes, 0);
+        let number = read.is_ok().then(|| Self::decode(bytes)).flatten();
+        Ok((Self(file), number))
+    }
+
+    fn decode(bytes: [u8; 12]) -> Option<u64> {
+        let (number, sum) = bytes.split_first_chunk::<8>()?;
+        (crc32fast::hash(number).to_le_bytes() == sum).then(|| u64::from_le_bytes(*number))
+    }
+
+    pub(super) fn write(&self, number: u64) -> io::Result<()> {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let sum = crc32fast::hash(&bytes[..8]);
+        bytes[8..].copy_from_slice(&sum.to_le_bytes());
+        self.0.write_all_at(&bytes, 0)
+    }
+}
+
+/// Renames a damaged database aside and keeps the newest few. Answers where it is now.
+pub(super) fn put_aside(dir: &Path, db: &Path) -> io::Result<PathBuf> {
+    let mut kept: Vec<(u64, PathBuf)> = fs::read_dir(dir)?
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("damaged-")?
+                .parse()
+                .ok()?;
+            Some((number, entry.path()))
+        })
+        .collect();
+    kept.sort_unstable();
+    let next = kept
+        .last()
+        .map_or(1, |(number, _)| number.saturating_add(1));
+    let target = dir.join(format!("damaged-{next}"));
+    fs::rename(db, &target)?;
+    let surplus = (kept.len() + 1).saturating_sub(KEPT);
+    for (_, old) in kept.iter().take(surplus) {
+        // What can't be removed stays; it harms nothing.
+        let _ = fs::remove_dir_all(old);
+    }
+    Ok(target)
+}

@@ -1,0 +1,231 @@
+//! Opens the store and reads what this boot and this instance may use.
+
+use super::files::{self, Generation};
+use super::{COOLDOWN, ENI, FACTS, LEASE, META, Meta, SledStore, record};
+use ipam_engine::ports::{Loaded, StoreError};
+use serde::de::DeserializeOwned;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long opening a database may take before it is taken for damaged. A node's is read in
+/// milliseconds.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Pages that sled keeps in memory, bytes. The whole state of a node is about 100 kB.
+const CACHE_BYTES: u64 = 256 * 1024;
+
+/// An open store and what it holds.
+#[derive(Debug)]
+pub struct Opened {
+    /// For the engine.
+    pub store: SledStore,
+    /// What this boot may use.
+    pub loaded: Loaded,
+}
+
+/// The store can't be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{0} is in use by another process: is another ipamd running?")]
+    InUse(PathBuf),
+    /// The directory can't be used.
+    #[error("{what} {path}")]
+    Files {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Not even an empty database can be made there.
+    #[error("making an empty database in {path}: {cause}")]
+    Empty {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// The first write failed.
+    #[error("writing the first record")]
+    Write(#[from] StoreError),
+}
+
+type Records = Vec<(sled::IVec, sled::IVec)>;
+
+/// Opens the store in `dir` for the boot `boot_id`. Whatever is on the disk, a usable store comes
+/// back as long as the directory can be written.
+///
+/// # Errors
+/// Another process has it, or the directory can't be used.
+pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
+    let at = |what, source| OpenError::Files {
+        what,
+        path: dir.into(),
+        source,
+    };
+    files::make_dir(dir).map_err(|error| at("making", error))?;
+    let lock = files::lock(dir)
+        .map_err(|error| at("locking", error))?
+        .ok_or_else(|| OpenError::InUse(dir.into()))?;
+    let (generation, commits) =
+        Generation::open(dir).map_err(|error| at("reading the count of commits in", error))?;
+
+    let mut damage = Vec::new();
+    let (db, records) = open_or_replace(dir, &mut damage)?;
+    let (meta, mut loaded) = sort_records(&records, boot_id, damage);
+    if loaded.same_boot && commits.is_some_and(|commits| commits > meta.generation) {
+        loaded.damage.push(format!(
+            "the database came back at commit {} of {}: later changes are lost",
+            meta.generation,
+            commits.unwrap_or_default()
+        ));
+    }
+    // Within a boot it can't be another's; after a reboot the engine compares it with IMDS's word.
+    loaded.instance.clone_from(&meta.instance_id);
+    let mut store = SledStore {
+        db,
+        meta,
+        generation,
+        _lock: lock,
+    };
+    store.meta.generation = store.meta.generation.max(commits.unwrap_or_default());
+    if !loaded.same_boot || !loaded.damage.is_empty() {
+        store.rebind(boot_id, &records, &loaded)?;
+    }
+    Ok(Opened { store, loaded })
+}
+
+impl SledStore {
+    /// Makes the disk agree with `loaded`: what may not be used goes, and the boot is noted.
+    fn rebind(&mut self, boot: &str, records: &Records, loaded: &Loaded) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        // Records of a newer version stay where they are.
+        for (key, _) in records.iter().filter(|(key, _)| is_known(key)) {
+            batch.remove(key);
+        }
+        for eni in &loaded.enis {
+            super::put(&mut batch, &super::eni_key(eni.handle), eni)?;
+        }
+        for (ip, released) in &loaded.cooldowns {
+            super::put(&mut batch, &super::cooldown_key(*ip), &(ip, released))?;
+        }
+        for lease in &loaded.leases {
+            super::put(&mut batch, &super::lease_key(&lease.key), lease)?;
+        }
+        if let Some(facts) = &loaded.facts {
+            super::put(&mut batch, FACTS, facts)?;
+        }
+        self.meta.boot_id = boot.into();
+        self.settle(batch)
+    }
+}
+
+/// Opens the database; one that can't be opened or read is put aside for an empty one.
+fn open_or_replace(dir: &Path, damage: &mut Vec<String>) -> Result<(sled::Db, Records), OpenError> {
+    let path = dir.join("db");
+    let cause = match open_guarded(&path) {
+        Ok(opened) => return Ok(opened),
+        Err(cause) => cause,
+    };
+    let aside = files::put_aside(dir, &path).map_err(|source| OpenError::Files {
+        what: "putting aside",
+        path: path.clone(),
+        source,
+    })?;
+    damage.push(format!(
+        "the database can't be read ({cause}); it is now {}",
+        aside.display()
+    ));
+    open_guarded(&path).map_err(|cause| OpenError::Empty { path, cause })
+}
+
+/// Opens and reads everything, in a thread of its own: on a damaged file sled may fail, panic, or
+/// never come back.
+fn open_guarded(path: &Path) -> Result<(sled::Db, Records), String> {
+    let (send, receive) = mpsc::channel();
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        .use_compression(false)
+        .flush_every_ms(None);
+    let work = move || {
+        let opened = config.open().and_then(|db| {
+            let records = db.iter().collect::<Result<Records, _>>()?;
+            Ok((db, records))
+        });
+        // Nobody listens any more after the deadline.
+        let _ = send.send(opened.map_err(|error| error.to_string()));
+    };
+    thread::Builder::new()
+        .name("store-open".into())
+        .spawn(work)
+        .map_err(|error| format!("no thread: {error}"))?;
+    match receive.recv_timeout(OPEN_DEADLINE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err("opening it does not end".into()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err("opening it panicked".into()),
+    }
+}
+
+fn is_known(key: &[u8]) -> bool {
+    key == FACTS || matches!(key.first(), Some(&(LEASE | COOLDOWN | ENI)))
+}
+
+/// Decodes one record, or tells that it can't.
+fn take<T: DeserializeOwned>(key: &[u8], bytes: &[u8], damage: &mut Vec<String>) -> Option<T> {
+    match record::decode(key, bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            damage.push(format!(
+                "record \"{}\" {error}; left out",
+                key.escape_ascii()
+            ));
+            None
+        }
+    }
+}
+
+/// What of the records this boot may use.
+fn sort_records(records: &Records, boot_id: &str, damage: Vec<String>) -> (Meta, Loaded) {
+    let mut loaded = Loaded {
+        damage,
+        ..Loaded::default()
+    };
+    let mut meta: Option<Meta> = None;
+    for (key, value) in records {
+        match key.first() {
+            Some(_) if key == META => meta = take(key, value, &mut loaded.damage),
+            Some(_) if key == FACTS => loaded.facts = take(key, value, &mut loaded.damage),
+            Some(&LEASE) => loaded.leases.extend(take(key, value, &mut loaded.damage)),
+            Some(&COOLDOWN) => loaded
+                .cooldowns
+                .extend(take(key, value, &mut loaded.damage)),
+            Some(&ENI) => loaded.enis.extend(take(key, value, &mut loaded.damage)),
+            // Of a newer version: it means nothing to us, and is left where it is.
+            _ => {}
+        }
+    }
+    let fresh = records.is_empty();
+    if meta.is_none() && !fresh {
+        loaded
+            .damage
+            .push("the record that says whose state this is can't be read".into());
+    }
+    let meta = meta.unwrap_or(Meta {
+        boot_id: String::new(),
+        instance_id: None,
+        generation: 0,
+    });
+    loaded.same_boot = meta.boot_id == boot_id;
+    if !loaded.same_boot {
+        // Pods do not outlive a boot, and facts may be another instance's.
+        loaded.leases.clear();
+        loaded.facts = None;
+    }
+    (meta, loaded)
+}
