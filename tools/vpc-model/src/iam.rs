@@ -4,6 +4,7 @@
 use crate::admission::Caller;
 use crate::error::ApiError;
 use crate::filter::glob;
+use crate::ids::InstanceId;
 use crate::request::{Action, Tags};
 use crate::vpc::Vpc;
 use serde::{Deserialize, Serialize};
@@ -185,7 +186,11 @@ impl Vpc {
             if policy.allows(&question) {
                 continue;
             }
-            let instance = self.nodes.get(node).map(|i| i.as_str()).unwrap_or_default();
+            let instance = self
+                .nodes
+                .get(node)
+                .map(InstanceId::as_str)
+                .unwrap_or_default();
             // Code and status *documented*, text *recorded*.
             return Err(ApiError::new(
                 "UnauthorizedOperation",

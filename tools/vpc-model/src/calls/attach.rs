@@ -188,7 +188,7 @@ fn check_carried(eni: &EniState, kind: &InstanceType) -> Result<(), ApiError> {
         ));
     }
     if !kind.has_prefixes() && eni.v4_prefixes.len() + eni.v6_prefixes.len() > 0 {
-        return Err(super::assign::no_prefixes(&kind.name));
+        return Err(super::wanted::no_prefixes(&kind.name));
     }
     Ok(())
 }

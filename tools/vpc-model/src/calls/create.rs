@@ -129,14 +129,14 @@ impl Vpc {
         if r.description.chars().count() > 255 {
             return Err(ApiError::value("Description is longer than 255 characters"));
         }
-        super::assign::check_kinds(&r.v4, "v4")?;
-        super::assign::check_kinds(&r.v6, "v6")?;
+        super::wanted::check_kinds(&r.v4, "v4")?;
+        super::wanted::check_kinds(&r.v6, "v6")?;
         let (v4, v6) = self.catalog.largest_eni();
-        if super::assign::slots(&r.v4) + 1 > v4 {
-            return Err(super::assign::too_many_v4("CreateNetworkInterface"));
+        if super::wanted::slots(&r.v4) + 1 > v4 {
+            return Err(super::wanted::too_many_v4("CreateNetworkInterface"));
         }
-        if super::assign::slots(&r.v6) > v6 {
-            return Err(super::assign::too_many_v6("CreateNetworkInterface"));
+        if super::wanted::slots(&r.v6) > v6 {
+            return Err(super::wanted::too_many_v6("CreateNetworkInterface"));
         }
         let quota = usize::try_from(self.spec.limits.network_interfaces).unwrap_or(usize::MAX);
         if self.enis.len() >= quota {
@@ -215,6 +215,6 @@ fn refused(why: &Refusal) -> ApiError {
             "InvalidIPAddress.InUse",
             "The specified address is already in use.",
         ),
-        why => super::assign::refused(why),
+        why => super::wanted::refused(why),
     }
 }

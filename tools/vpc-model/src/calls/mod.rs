@@ -10,6 +10,7 @@ mod fields;
 mod modify;
 mod not_found;
 mod tags;
+mod wanted;
 
 use crate::admission::Caller;
 use crate::error::ApiError;

@@ -66,12 +66,16 @@ impl Kind {
         ))
     }
 
-    /// The error for ids that are well formed and name nothing. All are named, in request order
-    /// (*recorded*: `The instance IDs 'i-1, i-2' do not exist`).
+    /// The error for ids that are well formed and name nothing. For instances, subnets and VPCs
+    /// all are named in request order (*recorded*: `The instance IDs 'i-1, i-2' do not exist`);
+    /// for network interfaces the first one only (*recorded*: the peer finds one id in quotes,
+    /// drops it and asks again).
     pub(crate) fn missing(self, ids: &[&str]) -> ApiError {
         let text = match (self.code, ids) {
             ("InvalidGroup", [id]) => format!("The security group '{id}' does not exist"),
-            (_, [id]) => format!("The {} '{id}' does not exist", self.noun),
+            ("InvalidNetworkInterfaceID", [id, ..]) | (_, [id]) => {
+                format!("The {} '{id}' does not exist", self.noun)
+            }
             (_, many) => format!("The {}s '{}' do not exist", self.noun, many.join(", ")),
         };
         ApiError::new(&format!("{}.NotFound", self.code), text)

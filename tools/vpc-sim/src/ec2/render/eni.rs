@@ -59,7 +59,7 @@ fn common(xml: &mut Xml, eni: &Eni) {
         association(xml, eni, public);
     }
     xml.list("privateIpAddressesSet", &eni.addresses, |xml, a| {
-        address(xml, eni, a)
+        address(xml, eni, a);
     });
     xml.list("ipv6AddressesSet", &eni.v6, |xml, a| {
         xml.put("ipv6Address", a);
@@ -67,12 +67,12 @@ fn common(xml: &mut Xml, eni: &Eni) {
     });
     if !eni.v4_prefixes.is_empty() {
         xml.list("ipv4PrefixSet", &eni.v4_prefixes, |xml, p| {
-            xml.put("ipv4Prefix", p)
+            xml.put("ipv4Prefix", p);
         });
     }
     if !eni.v6_prefixes.is_empty() {
         xml.list("ipv6PrefixSet", &eni.v6_prefixes, |xml, p| {
-            xml.put("ipv6Prefix", p)
+            xml.put("ipv6Prefix", p);
         });
     }
     xml.put_some("ipv6Address", eni.v6.first());

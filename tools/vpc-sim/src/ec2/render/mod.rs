@@ -55,7 +55,7 @@ fn body(xml: &mut Xml, response: &Response) {
                 xml.put("privateIpAddress", a);
             });
             xml.list("assignedIpv4PrefixSet", prefixes, |xml, p| {
-                xml.put("ipv4Prefix", p)
+                xml.put("ipv4Prefix", p);
             });
             xml.put("return", true);
         }

@@ -83,10 +83,10 @@ pub(super) fn group(xml: &mut Xml, g: &Group) {
         xml.list(direction, [()], |xml, ()| {
             xml.put("ipProtocol", "-1");
             xml.list("ipRanges", ["0.0.0.0/0"], |xml, cidr| {
-                xml.put("cidrIp", cidr)
+                xml.put("cidrIp", cidr);
             });
             xml.list("ipv6Ranges", ["::/0"], |xml, cidr| {
-                xml.put("cidrIpv6", cidr)
+                xml.put("cidrIpv6", cidr);
             });
         });
     }

@@ -9,7 +9,7 @@ pub(super) fn instance_type(xml: &mut Xml, t: &InstanceType) {
     xml.put_some("hypervisor", t.hypervisor.as_ref());
     if !t.architectures.is_empty() {
         xml.nest("processorInfo", |xml| {
-            xml.values("supportedArchitectures", &t.architectures)
+            xml.values("supportedArchitectures", &t.architectures);
         });
     }
     if let Some(vcpus) = t.vcpus {

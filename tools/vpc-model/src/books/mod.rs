@@ -307,3 +307,6 @@ fn too_many(vpc: &Vpc, now: Time, all: &mut Vec<Violation>) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

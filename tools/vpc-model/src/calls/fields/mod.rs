@@ -1,0 +1,19 @@
+//! What each filter looks at. The names are those of the EC2 API reference; a name that is real
+//! and that nothing in the model can match yields an empty list.
+
+mod eni;
+mod instance;
+mod other;
+
+pub(crate) use eni::ENI_FILTERS;
+pub(crate) use instance::INSTANCE_FILTERS;
+pub(crate) use other::{GROUP_FILTERS, SUBNET_FILTERS, TAG_FILTERS, TYPE_FILTERS};
+pub(crate) use other::{VPC_FILTERS, ZONE_FILTERS};
+
+fn text(value: impl ToString) -> String {
+    value.to_string()
+}
+
+fn one(value: impl ToString) -> Vec<String> {
+    vec![value.to_string()]
+}

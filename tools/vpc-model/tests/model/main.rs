@@ -1,0 +1,16 @@
+//! The VPC through its public methods: EC2's rules, what Describe shows and when, the metadata
+//! tree, faults, and random calls against a recount.
+
+mod assign;
+mod attach;
+mod consistency;
+mod create;
+mod describe;
+mod faults;
+mod iam;
+mod imds;
+mod random;
+mod spec;
+mod tags;
+mod wires;
+mod world;
