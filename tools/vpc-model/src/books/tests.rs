@@ -131,7 +131,7 @@ fn an_operators_eni_with_a_nodes_mark_counts_as_the_nodes() {
             .insert("node.k8s.amazonaws.com/instance_id".into(), "i-1".into());
     });
     tamper(&mut vpc, &described, |e| {
-        e.description = "aws-K8S-i-1".into()
+        e.description = "aws-K8S-i-1".into();
     });
     assert_eq!(vpc.books(START + Duration::from_secs(600)).len(), 2);
 }
@@ -166,10 +166,10 @@ fn an_address_held_twice_alone_or_in_a_prefix() {
     let mut vpc = self::vpc();
     let (one, two) = (primary(&vpc, "n1"), primary(&vpc, "old"));
     tamper(&mut vpc, &one, |e| {
-        e.v4_prefixes.push("10.0.4.16/28".parse().unwrap())
+        e.v4_prefixes.push("10.0.4.16/28".parse().unwrap());
     });
     tamper(&mut vpc, &two, |e| {
-        e.secondary.push("10.0.4.31".parse().unwrap())
+        e.secondary.push("10.0.4.31".parse().unwrap());
     });
     // The pool knows of neither: the count is wrong too.
     assert_eq!(
@@ -177,7 +177,7 @@ fn an_address_held_twice_alone_or_in_a_prefix() {
         [ViolationClass::HeldTwice, ViolationClass::FreeCount]
     );
     tamper(&mut vpc, &two, |e| {
-        e.secondary = vec!["10.0.4.32".parse().unwrap()]
+        e.secondary = vec!["10.0.4.32".parse().unwrap()];
     });
     assert_eq!(classes(&vpc.books(START)), [ViolationClass::FreeCount]);
 }
@@ -188,7 +188,7 @@ fn crooked_prefixes() {
         let mut vpc = vpc();
         let id = primary(&vpc, "n1");
         tamper(&mut vpc, &id, |e| {
-            e.v4_prefixes.push(prefix.parse().unwrap())
+            e.v4_prefixes.push(prefix.parse().unwrap());
         });
         assert!(
             classes(&vpc.books(START)).contains(&ViolationClass::UnalignedPrefix),
@@ -210,7 +210,7 @@ fn more_than_a_type_carries() {
     let mut vpc = vpc();
     let old = primary(&vpc, "old");
     tamper(&mut vpc, &old, |e| {
-        e.v4_prefixes.push("10.0.4.16/28".parse().unwrap())
+        e.v4_prefixes.push("10.0.4.16/28".parse().unwrap());
     });
     assert!(classes(&vpc.books(START)).contains(&ViolationClass::OverLimit));
     // Three more ENIs on an instance that takes three in all.
