@@ -201,6 +201,18 @@ impl Datastore {
         }
     }
 
+    /// The ENI is attached to nothing any more; its blocks are no pod's.
+    pub(crate) fn detach(&mut self, handle: EniHandle) {
+        let Some(eni) = self.eni_mut(handle) else {
+            return;
+        };
+        eni.phase = Phase::Detached;
+        eni.attachment = None;
+        for block in core::mem::take(&mut eni.blocks).into_keys() {
+            self.forget_block(block);
+        }
+    }
+
     /// Takes a block into the pool. Refused (`false`) if it holds the primary address of any ENI:
     /// that is never a pod's.
     pub(crate) fn add_block(&mut self, handle: EniHandle, block: Block, state: BlockState) -> bool {

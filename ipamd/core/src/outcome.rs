@@ -257,7 +257,7 @@ fn succeed(
                 }
             }
         }
-        Done::Detached => detached(store, handle),
+        Done::Detached => store.detach(handle),
         Done::Deleted => store.remove_eni(handle),
         Done::Described(_) => {}
     }
@@ -269,20 +269,6 @@ fn add_blocks(store: &mut Datastore, handle: EniHandle, blocks: Vec<Block>) {
         store.add_block(handle, block, BlockState::Confirmed);
     }
     store.recount();
-}
-
-fn detached(store: &mut Datastore, handle: EniHandle) {
-    let blocks: Vec<Block> = store
-        .eni(handle)
-        .map(|e| e.blocks.keys().copied().collect())
-        .unwrap_or_default();
-    for block in blocks {
-        store.remove_block(handle, block);
-    }
-    if let Some(eni) = store.eni_mut(handle) {
-        eni.phase = Phase::Detached;
-        eni.attachment = None;
-    }
 }
 
 /// EC2 refused, or nobody knows. The reaction is by class; see [`ErrorClass`].
@@ -301,7 +287,8 @@ fn fail(
     if let Some(eni) = store.eni_mut(handle) {
         match action {
             // Sent again with the same token.
-            Action::Create { .. } if unknown => {}
+            Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
+            Action::Create { .. } if eni.in_doubt_since.is_some() && !tells(error.class) => {}
             Action::Assign { .. } if unknown => {
                 eni.intent = None;
                 eni.in_doubt_since = Some(now);
@@ -316,7 +303,7 @@ fn fail(
             return;
         }
         ErrorClass::NotFound if matches!(action, Action::Detach { .. }) => {
-            detached(store, handle);
+            store.detach(handle);
             memory.look = true;
             return;
         }
@@ -330,12 +317,16 @@ fn fail(
             count,
             ..
         } => {
-            let target = (handle, subnet.clone(), *kind, *count);
-            refused_blocks(memory, target, error, now, Scope::NewEni);
-            if unknown || error.class == ErrorClass::Throttled {
+            refused_blocks(
+                memory,
+                (subnet.clone(), *kind, *count),
+                error,
+                now,
+                Scope::NewEni,
+            );
+            if store.eni(handle).is_some_and(|eni| eni.intent.is_some()) {
                 memory.failed(Scope::Eni(handle), error, now);
-            }
-            if !unknown {
+            } else {
                 store.remove_eni(handle);
             }
         }
@@ -343,7 +334,7 @@ fn fail(
             if let Some(subnet) = subnet_of(store, handle) {
                 refused_blocks(
                     memory,
-                    (handle, subnet, *kind, *count),
+                    (subnet, *kind, *count),
                     error,
                     now,
                     Scope::Eni(handle),
@@ -364,10 +355,22 @@ fn fail(
     }
 }
 
+/// Whether a refusal of a Create that is sent once more tells that the first one made nothing: EC2
+/// looks for the token before it looks for room, but after it has looked for rights.
+const fn tells(class: ErrorClass) -> bool {
+    matches!(
+        class,
+        ErrorClass::SubnetFull
+            | ErrorClass::NoFreePrefix
+            | ErrorClass::AccountFull
+            | ErrorClass::PrefixUnsupported
+    )
+}
+
 /// No blocks: the subnet's fault holds the subnet, anything else holds `otherwise`.
 fn refused_blocks(
     memory: &mut Memory,
-    (_, subnet, kind, count): (EniHandle, SubnetId, BlockKind, u32),
+    (subnet, kind, count): (SubnetId, BlockKind, u32),
     error: &CloudError,
     now: Timestamp,
     otherwise: Scope,
@@ -411,7 +414,7 @@ fn refused_attach(
         ErrorClass::InstanceFull | ErrorClass::EniFull => {
             memory.look = true;
             memory.failed(Scope::NewEni, error, now);
-            detached(store, handle);
+            store.detach(handle);
         }
         ErrorClass::NotFound => {
             memory.failed(Scope::NewEni, error, now);

@@ -163,7 +163,8 @@ fn refresh(eni: &mut Eni, view: &EniView) {
         eni.device_index = attachment.device_index;
         // `true` is never unsaid by a Describe that lags behind our own Modify.
         eni.delete_on_termination |= attachment.delete_on_termination.unwrap_or(false);
-        if eni.phase == Phase::Created && eni.intent.is_none() {
+        // Attached by a call that was not answered, or not gone after all.
+        if matches!(eni.phase, Phase::Created | Phase::Detached) && eni.intent.is_none() {
             eni.phase = Phase::Attached;
         }
     }
@@ -276,7 +277,12 @@ fn lose_block(store: &mut Datastore, handle: EniHandle, block: Block, drift: &mu
 fn lose_eni(store: &mut Datastore, handle: EniHandle, drift: &mut Vec<Drift>) {
     let leases = store.leases_on(handle);
     if leases == 0 {
-        store.remove_eni(handle);
+        // Detached, by a call of ours that was not answered or by somebody's hand. Ours is deleted.
+        if store.eni(handle).is_some_and(|e| e.ours) {
+            store.detach(handle);
+        } else {
+            store.remove_eni(handle);
+        }
         drift.push(Drift::EniGone(handle));
         return;
     }

@@ -22,6 +22,9 @@ pub struct World {
     pub subnet: SubnetId,
     /// EC2's own books.
     pub ec2: BTreeMap<EniId, EniView>,
+    /// Differs from run to run of the daemon.
+    pub run: String,
+    tokens: BTreeMap<String, EniId>,
     next_address: u32,
     next_prefix: u32,
     next_id: u32,
@@ -48,6 +51,8 @@ impl World {
             waiting: 0,
             subnet: "subnet-1".into(),
             ec2: BTreeMap::new(),
+            run: "run".into(),
+            tokens: BTreeMap::new(),
             next_address: 0,
             next_prefix: 0,
             next_id: 0,
@@ -112,7 +117,7 @@ impl World {
             describing: false,
             provisioning: true,
             subnet: Some(&self.subnet),
-            token_prefix: "t",
+            token_prefix: &self.run,
         };
         plan(&self.store, &input, self.now)
     }
@@ -124,6 +129,17 @@ impl World {
     /// Does what EC2 would, and tells the core.
     pub fn carry_out(&mut self, action: &Action) {
         begin(&mut self.store, action, self.now);
+        let named = match action {
+            Action::Attach { eni, .. }
+            | Action::SetDeleteOnTermination { eni, .. }
+            | Action::Assign { eni, .. }
+            | Action::Unassign { eni, .. } => Some(eni),
+            _ => None,
+        };
+        // Deleted before, and the answer was lost.
+        if named.is_some_and(|eni| !self.ec2.contains_key(eni)) {
+            return self.not_found(action);
+        }
         let done = match action {
             Action::Describe => {
                 self.count("describe");
@@ -135,22 +151,39 @@ impl World {
                         .collect(),
                 )
             }
-            Action::Create { kind, count, .. } => {
+            Action::Create {
+                kind, count, token, ..
+            } => {
                 self.count("create");
-                let id = self.new_eni();
-                self.give(&id, *kind, *count);
+                let id = self.tokens.get(token).cloned().unwrap_or_else(|| {
+                    let id = self.new_eni();
+                    self.give(&id, *kind, *count);
+                    id
+                });
+                self.tokens.insert(token.clone(), id.clone());
                 Done::Created(self.ec2[&id].clone())
             }
             Action::Attach {
                 eni, device_index, ..
             } => {
                 self.count("attach");
+                let others = self.ec2.iter().filter(|(id, _)| *id != eni);
+                let mut places = others.filter_map(|(_, v)| v.attachment.as_ref());
+                if places.any(|a| a.device_index == *device_index) {
+                    return self.refuse(action, cloud::ErrorClass::IndexTaken);
+                }
+                if self.ec2[eni].attachment.is_some() {
+                    return self.refuse(action, cloud::ErrorClass::WrongState);
+                }
                 self.attach(eni, *device_index);
                 Done::Attached(format!("attach-{eni}"))
             }
             Action::SetDeleteOnTermination { eni, .. } => {
                 self.count("modify");
-                let attachment = self.ec2.get_mut(eni).unwrap().attachment.as_mut().unwrap();
+                let Some(attachment) = self.ec2.get_mut(eni).and_then(|v| v.attachment.as_mut())
+                else {
+                    return self.not_found(action);
+                };
                 attachment.delete_on_termination = Some(true);
                 Done::Modified
             }
@@ -176,12 +209,18 @@ impl World {
                         .as_ref()
                         .is_some_and(|a| a.id.as_ref() == Some(attachment))
                 });
-                eni.unwrap().attachment = None;
+                // Detached before, and the answer was lost.
+                let Some(eni) = eni else {
+                    return self.not_found(action);
+                };
+                eni.attachment = None;
                 Done::Detached
             }
             Action::Delete { eni, .. } => {
                 self.count("delete");
-                self.ec2.remove(eni);
+                if self.ec2.remove(eni).is_none() {
+                    return self.not_found(action);
+                }
                 Done::Deleted
             }
         };
@@ -194,6 +233,33 @@ impl World {
             self.now,
         );
         self.wire();
+    }
+
+    /// A Create whose token EC2 knows already.
+    pub fn made_before(&self, action: &Action) -> bool {
+        matches!(action, Action::Create { token, .. } if self.tokens.contains_key(token))
+    }
+
+    fn not_found(&mut self, action: &Action) {
+        self.refuse(action, cloud::ErrorClass::NotFound);
+    }
+
+    /// EC2 says no.
+    pub fn refuse(&mut self, action: &Action, class: cloud::ErrorClass) {
+        let error = cloud::CloudError {
+            action: "x",
+            class,
+            code: "c".into(),
+            message: "m".into(),
+        };
+        finish(
+            &mut self.store,
+            &mut self.memory,
+            action,
+            Err(error),
+            self.now,
+            self.now,
+        );
     }
 
     /// The host's side is always done at once here.

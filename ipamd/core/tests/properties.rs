@@ -1,0 +1,366 @@
+//! The core against a naive model: random pods, time, refusals, lost answers, restarts and operator's
+//! mistakes; `check` and the model after every step, and the target at the end.
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
+
+mod common;
+
+use common::{World, key};
+use ipam_core::check::check;
+use ipam_core::cloud::ErrorClass;
+use ipam_core::datastore::{Datastore, Request};
+use ipam_core::outcome::{begin, resume};
+use ipam_core::plan::{Memory, Policy, target};
+use ipam_core::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(u32),
+    Del(u32),
+    /// The kernel still has the pod's route after its DEL.
+    DelSlowly(u32),
+    Pass(u16),
+    /// Plans, and this is what becomes of each call.
+    Plan(Vec<Fate>),
+    Restart,
+    /// Somebody takes the last block of an ENI away by hand.
+    Meddle(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Works,
+    /// Refused with this class; nothing was done.
+    Refused(ErrorClass),
+    /// Done, but the answer was lost.
+    Lost,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    use ErrorClass::*;
+    let classes = vec![
+        SubnetFull,
+        NoFreePrefix,
+        EniFull,
+        InstanceFull,
+        AccountFull,
+        IndexTaken,
+        Throttled,
+        Unauthorized,
+        WrongState,
+        Unreachable,
+        Other,
+    ];
+    prop_oneof![
+        6 => Just(Fate::Works),
+        2 => prop::sample::select(classes).prop_map(Fate::Refused),
+        1 => Just(Fate::Lost),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..40u32).prop_map(Step::Add),
+        4 => (0..40u32).prop_map(Step::Del),
+        1 => (0..40u32).prop_map(Step::DelSlowly),
+        3 => (0..120u16).prop_map(Step::Pass),
+        6 => prop::collection::vec(fate(), 4).prop_map(Step::Plan),
+        1 => Just(Step::Restart),
+        1 => any::<u8>().prop_map(Step::Meddle),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (
+        any::<bool>(),
+        0..3u32,
+        0..6u32,
+        0..12u32,
+        0..3u32,
+        prop::option::of(1..4u32),
+        0..40u64,
+    )
+        .prop_map(
+            |(prefixes, warm_eni, warm_ip, minimum, warm_prefix, max_eni, cooldown)| Policy {
+                prefixes,
+                warm_eni,
+                warm_ip: (warm_ip > 0).then_some(warm_ip),
+                minimum_ip: (minimum > 0).then_some(minimum),
+                warm_prefix,
+                max_eni,
+                max_pods: Some(60),
+                cooldown: Duration::from_secs(cooldown),
+            },
+        )
+}
+
+/// What must be true, kept as simply as can be.
+#[derive(Default)]
+struct Naive {
+    leased: BTreeMap<IpAddr, AttachmentKey>,
+    released: BTreeMap<IpAddr, Timestamp>,
+    routed: BTreeMap<IpAddr, AttachmentKey>,
+}
+
+impl Naive {
+    /// A lease that was just given may be given.
+    fn given(&mut self, world: &World, lease: &Lease) {
+        for &ip in &lease.addresses {
+            if self.leased.get(&ip) == Some(&lease.key) {
+                continue;
+            }
+            assert_eq!(self.leased.get(&ip), None, "{ip} is another pod's");
+            assert_eq!(self.routed.get(&ip), None, "{ip} is still in the kernel");
+            if let Some(at) = self.released.get(&ip) {
+                let rested = world.now.since(*at);
+                assert!(
+                    rested >= world.policy.cooldown,
+                    "{ip} rested {rested:?} only"
+                );
+            }
+            let primaries = world.ec2.values().filter_map(|v| v.address);
+            assert!(
+                primaries.into_iter().all(|net| net.addr() != ip),
+                "{ip} is an ENI's own"
+            );
+            self.leased.insert(ip, lease.key.clone());
+            self.routed.insert(ip, lease.key.clone());
+        }
+    }
+
+    fn ended(&mut self, key: &AttachmentKey, now: Timestamp, slowly: bool) {
+        let gone: Vec<IpAddr> = self
+            .leased
+            .iter()
+            .filter(|(_, k)| *k == key)
+            .map(|(ip, _)| *ip)
+            .collect();
+        for ip in gone {
+            self.leased.remove(&ip);
+            self.released.insert(ip, now);
+            if !slowly {
+                self.routed.remove(&ip);
+            }
+        }
+    }
+}
+
+fn add(world: &mut World, naive: &mut Naive, n: u32) {
+    let pod = PodRef {
+        namespace: "d".into(),
+        name: format!("p{n}"),
+        uid: String::new(),
+    };
+    let key = key(n);
+    let before = world.store.lease(&key).cloned();
+    let request = Request {
+        key: &key,
+        pod: &pod,
+        families: &[Family::V4],
+        veth_prefix: "eni",
+        prefixes: world.policy.prefixes,
+    };
+    if let Ok(lease) = world.store.assign(&request, world.now) {
+        let lease = lease.clone();
+        assert!(
+            before.is_none_or(|b| b == lease),
+            "the same key gets the same lease"
+        );
+        naive.given(world, &lease);
+        for ip in &lease.addresses {
+            world.store.set_routed(*ip, lease.host_if.clone());
+        }
+    } else {
+        world.waiting = (world.waiting + 1).min(20);
+    }
+}
+
+fn del(world: &mut World, naive: &mut Naive, n: u32, slowly: bool) {
+    let key = key(n);
+    if let Some(lease) = world.store.release(&key, world.now)
+        && !slowly
+    {
+        lease
+            .addresses
+            .iter()
+            .for_each(|ip| world.store.clear_routed(*ip));
+    }
+    naive.ended(&key, world.now, slowly);
+}
+
+fn plan(world: &mut World, fates: &[Fate]) {
+    let plan = world.plan();
+    world.memory.remember(&plan);
+    let handles: Vec<_> = plan.actions.iter().filter_map(|a| a.handle()).collect();
+    for handle in &handles {
+        assert_eq!(
+            handles.iter().filter(|h| *h == handle).count(),
+            1,
+            "one call per ENI"
+        );
+    }
+    for (n, action) in plan.actions.iter().enumerate() {
+        match fates[n % fates.len()] {
+            Fate::Works => world.carry_out(action),
+            // EC2 looks for the token before it looks for room.
+            Fate::Refused(class) if world.made_before(action) && room(class) => {
+                world.carry_out(action);
+            }
+            Fate::Refused(class) => {
+                begin(&mut world.store, action, world.now);
+                world.refuse(action, class);
+            }
+            Fate::Lost => {
+                // EC2 does it, and we don't hear.
+                let (store, memory) = (world.store.clone(), world.memory.clone());
+                world.carry_out(action);
+                world.store = store;
+                world.memory = memory;
+                begin(&mut world.store, action, world.now);
+                world.refuse(action, ErrorClass::UnknownOutcome);
+            }
+        }
+        world.wire();
+    }
+}
+
+fn room(class: ErrorClass) -> bool {
+    use ErrorClass::*;
+    matches!(class, SubnetFull | NoFreePrefix | AccountFull)
+}
+
+/// As after kill -9: what was durable comes back, what was learned does not.
+fn restart(world: &mut World) {
+    let (enis, leases) = (world.store.enis().clone(), world.store.leases().clone());
+    let released: BTreeMap<IpAddr, Released> = leases_of_released(&world.store);
+    let routed = world.store.routed().clone();
+    world.store = Datastore::restore(
+        world.policy.cooldown,
+        enis.into_values().collect(),
+        leases.into_values().collect(),
+        released,
+    );
+    world.store.replace_routed(routed);
+    resume(&mut world.store, world.now);
+    world.memory = Memory::new(false, 11, world.now);
+    world.waiting = 0;
+    world.run.push('x');
+    world.wire();
+}
+
+fn leases_of_released(store: &Datastore) -> BTreeMap<IpAddr, Released> {
+    let blocks = store.enis().values().flat_map(|e| e.blocks.keys());
+    blocks
+        .flat_map(|b| (0..b.capacity()).filter_map(|n| b.nth(n)))
+        .filter_map(|ip| Some((ip, store.released(ip)?.clone())))
+        .collect()
+}
+
+fn meddle(world: &mut World, n: u8) {
+    let count = world.ec2.len();
+    if let Some(view) = world.ec2.values_mut().nth(usize::from(n) % count) {
+        view.blocks.pop();
+    }
+}
+
+/// The pool has what the settings ask for, or the instance can't give it.
+fn converged(world: &mut World) {
+    world.waiting = 0;
+    world.now = world.now + Duration::from_secs(3600);
+    let stale: Vec<IpAddr> = world.store.routed().keys().copied().collect();
+    for ip in stale {
+        if world.store.owner(ip).is_none() {
+            world.store.clear_routed(ip);
+        }
+    }
+    for _ in 0..4 {
+        world.settle();
+        world.now = world.now + Duration::from_secs(1900);
+    }
+    world.settle();
+    let tally = world.store.tally(world.now);
+    let goal = target(
+        &world.policy,
+        &world.limits,
+        world.policy.prefixes,
+        &tally,
+        0,
+    );
+    let enis = world
+        .policy
+        .max_eni
+        .map_or(world.limits.enis, |m| m.min(world.limits.enis));
+    let slots = enis * (world.limits.ipv4_per_eni - 1);
+    let held: usize = world.store.enis().values().map(|e| e.blocks.len()).sum();
+    let full = held as u32 >= slots || world.store.enis().len() as u32 > enis;
+    assert!(
+        tally.addresses >= goal.keep || full,
+        "{tally:?} {goal:?} {:?}",
+        world.plan()
+    );
+    let unit = if world.policy.prefixes {
+        16
+    } else {
+        world.limits.ipv4_per_eni
+    };
+    // What pods pin down can't go; all else must.
+    let idle: u32 = world
+        .store
+        .enis()
+        .values()
+        .filter(|e| e.ours && !goal.whole_enis)
+        .flat_map(|e| e.blocks.keys())
+        .filter(|b| tally.of(b).idle())
+        .map(|b| b.capacity())
+        .sum();
+    let surplus = tally.addresses.saturating_sub(goal.keep);
+    assert!(
+        idle.min(surplus) < unit,
+        "idle {idle}, surplus {surplus}: {:?}",
+        world.plan()
+    );
+    for view in world.ec2.values() {
+        assert!(
+            view.attachment.is_some(),
+            "{} leaked: {:?}",
+            view.id,
+            world.store.enis()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_doubled_and_all_settles(
+        policy in policy(),
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut world = World::new("c5.large", policy);
+        let mut naive = Naive::default();
+        for step in &steps {
+            match step {
+                Step::Add(n) => add(&mut world, &mut naive, *n),
+                Step::Del(n) => del(&mut world, &mut naive, *n, false),
+                Step::DelSlowly(n) => del(&mut world, &mut naive, *n, true),
+                Step::Pass(seconds) => world.now = world.now + Duration::from_secs((*seconds).into()),
+                Step::Plan(fates) => plan(&mut world, fates),
+                Step::Restart => restart(&mut world),
+                Step::Meddle(n) => meddle(&mut world, *n),
+            }
+            prop_assert_eq!(check(&world.store, world.now), vec![], "after {:?}", step);
+            let leased: BTreeMap<IpAddr, AttachmentKey> = world
+                .store
+                .leases()
+                .values()
+                .flat_map(|l| l.addresses.iter().map(|ip| (*ip, l.key.clone())))
+                .collect();
+            prop_assert_eq!(&leased, &naive.leased);
+        }
+        converged(&mut world);
+    }
+}
