@@ -32,6 +32,7 @@ pub(crate) fn params(request: &Request) -> String {
             Some(EniAttribute::DeleteOnTermination { value, .. }) => {
                 format!("{} delete-on-termination={value}", r.eni)
             }
+            Some(EniAttribute::Tracking(_)) => format!("{} connection-tracking", r.eni),
             Some(EniAttribute::Description(_)) => format!("{} description", r.eni),
             Some(EniAttribute::Groups(groups)) => format!("{} groups={}", r.eni, list(groups)),
             Some(EniAttribute::SourceDestCheck(on)) => format!("{} source-dest-check={on}", r.eni),
@@ -55,7 +56,9 @@ pub(crate) fn params(request: &Request) -> String {
         Action::DescribeSubnets(by) => describe(by),
         Action::DescribeVpcs(by) => describe(by),
         Action::DescribeSecurityGroups { by, .. } => describe(by),
-        Action::DescribeInstanceTypes(by) | Action::DescribeTags(by) => describe(by),
+        Action::DescribeInstanceTypes(by)
+        | Action::DescribeTags(by)
+        | Action::DescribeRouteTables(by) => describe(by),
         Action::DescribeAvailabilityZones { by, .. } => describe(by),
     };
     if request.dry_run {

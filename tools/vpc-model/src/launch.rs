@@ -4,7 +4,7 @@ use crate::admission::Caller;
 use crate::alloc::{GotV4, Refusal, take_v4, take_v6};
 use crate::error::SpecError;
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, Mac, NodeName, SubnetId, fresh};
-use crate::request::{WantedV4, WantedV6};
+use crate::request::{Tracking, WantedV4, WantedV6};
 use crate::response::InstanceType;
 use crate::spec::NodeSpec;
 use crate::state::{AttachState, EniState, InstanceState};
@@ -133,6 +133,7 @@ impl Vpc {
             public: public.map(|p| (primary, p)).into_iter().collect(),
             source_dest_check: true,
             interface_type: "interface".into(),
+            tracking: Tracking::default(),
             tags: BTreeMap::new(),
             attachment: Some(AttachState {
                 id: AttachmentId::from(fresh("eni-attach", &mut self.rng)),

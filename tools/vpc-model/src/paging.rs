@@ -13,6 +13,8 @@ pub(crate) struct Rules {
     pub(crate) max: u32,
     /// EC2's name of the id list, in its error when ids and `MaxResults` come together.
     pub(crate) ids_name: &'static str,
+    /// Ids and `MaxResults` may come together; documented to be refused for instances and ENIs only.
+    pub(crate) with_ids: bool,
 }
 
 impl Rules {
@@ -21,6 +23,14 @@ impl Rules {
             min: 5,
             max,
             ids_name,
+            with_ids: false,
+        }
+    }
+
+    pub(crate) const fn with_ids(self) -> Self {
+        Self {
+            with_ids: true,
+            ..self
         }
     }
 
@@ -29,7 +39,7 @@ impl Rules {
         let Some(n) = by.max_results else {
             return Ok(());
         };
-        if !by.ids.is_empty() {
+        if !by.ids.is_empty() && !self.with_ids {
             // *documented* ("You cannot specify this parameter and the IDs parameter").
             return Err(ApiError::combination(format!(
                 "The parameter {} cannot be used with the parameter maxResults",

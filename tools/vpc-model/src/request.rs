@@ -48,6 +48,8 @@ pub enum Action {
     DescribeSubnets(Describe<SubnetId>),
     /// List VPCs.
     DescribeVpcs(Describe<VpcId>),
+    /// List route tables; there is one, the VPC's main table.
+    DescribeRouteTables(Describe<String>),
     /// List security groups; `names` is EC2's `GroupName.N`.
     DescribeSecurityGroups {
         /// Ids, filters, paging.
@@ -87,6 +89,7 @@ impl Action {
             Self::DescribeInstances(_) => "DescribeInstances",
             Self::DescribeSubnets(_) => "DescribeSubnets",
             Self::DescribeVpcs(_) => "DescribeVpcs",
+            Self::DescribeRouteTables(_) => "DescribeRouteTables",
             Self::DescribeSecurityGroups { .. } => "DescribeSecurityGroups",
             Self::DescribeInstanceTypes(_) => "DescribeInstanceTypes",
             Self::DescribeAvailabilityZones { .. } => "DescribeAvailabilityZones",
@@ -177,6 +180,8 @@ pub struct CreateNetworkInterface {
     pub v6: WantedV6,
     /// `interface`, `efa`, `efa-only`, `trunk` or `branch`.
     pub interface_type: Option<String>,
+    /// Connection tracking timeouts; kept and shown, nothing more.
+    pub tracking: Tracking,
     /// Tags for the new ENI.
     pub tags: Tags,
     /// The same token with the same parameters answers with the same ENI.
@@ -237,6 +242,19 @@ pub enum EniAttribute {
     Groups(Vec<GroupId>),
     /// Drop what the ENI may not send or receive.
     SourceDestCheck(bool),
+    /// Connection tracking timeouts.
+    Tracking(Tracking),
+}
+
+/// Idle timeouts of connection tracking in seconds; those that are not set are EC2's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracking {
+    /// Established TCP connections: 60 to 432,000.
+    pub tcp_established: Option<u32>,
+    /// UDP flows with answers: 60 to 180.
+    pub udp_stream: Option<u32>,
+    /// Other UDP flows: 30 to 60.
+    pub udp: Option<u32>,
 }
 
 /// See [`Action::AssignPrivateIpAddresses`].

@@ -1,7 +1,7 @@
 //! Typed EC2 answers. Every value is a copy: nothing here refers back to the model.
 
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, Mac, SubnetId, VpcId};
-use crate::request::Tags;
+use crate::request::{Tags, Tracking};
 use crate::time::Time;
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -62,6 +62,8 @@ pub enum Response {
     Subnets(Page<Subnet>),
     /// `DescribeVpcs`.
     Vpcs(Page<VpcInfo>),
+    /// `DescribeRouteTables`.
+    RouteTables(Page<RouteTable>),
     /// `DescribeSecurityGroups`.
     Groups(Page<Group>),
     /// `DescribeInstanceTypes`.
@@ -126,6 +128,8 @@ pub struct Eni {
     pub v6_prefixes: Vec<Ipv6Net>,
     /// `interface`, `efa`, `efa-only`, `trunk` or `branch`.
     pub interface_type: String,
+    /// Connection tracking timeouts that were set.
+    pub tracking: Tracking,
 }
 
 impl Eni {
@@ -236,6 +240,8 @@ pub struct Instance {
     pub hop_limit: u8,
     /// IMDS insists on tokens.
     pub tokens_required: bool,
+    /// IMDS serves the tags.
+    pub tags_in_imds: bool,
 }
 
 /// A subnet as EC2 describes it.
@@ -275,6 +281,22 @@ pub struct VpcInfo {
     /// IPv6 block.
     pub v6_cidr: Option<Ipv6Net>,
     /// Tags.
+    pub tags: Tags,
+}
+
+/// A route table as EC2 describes it: the VPC's main one, with the VPC's own blocks as local
+/// routes and everything else to the internet gateway.
+#[derive(Clone, Debug)]
+pub struct RouteTable {
+    /// `rtb-…`
+    pub id: String,
+    /// `rtbassoc-…`
+    pub association: String,
+    /// `igw-…`
+    pub gateway: String,
+    /// Its VPC.
+    pub vpc: VpcInfo,
+    /// None.
     pub tags: Tags,
 }
 

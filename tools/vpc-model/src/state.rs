@@ -2,7 +2,7 @@
 
 use crate::admission::Caller;
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, Mac, NodeName, SubnetId};
-use crate::request::Tags;
+use crate::request::{Tags, Tracking};
 use crate::space4::Space4;
 use crate::space6::Space6;
 use crate::spec::{HttpTokens, NodeSpec};
@@ -29,6 +29,7 @@ pub(crate) struct EniState {
     pub(crate) public: BTreeMap<Ipv4Addr, Ipv4Addr>,
     pub(crate) source_dest_check: bool,
     pub(crate) interface_type: String,
+    pub(crate) tracking: Tracking,
     pub(crate) tags: Tags,
     pub(crate) attachment: Option<AttachState>,
     pub(crate) creator: Caller,

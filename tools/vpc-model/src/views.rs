@@ -1,7 +1,10 @@
 //! From the model's state to what EC2 shows, as of a point in time.
 
 use crate::ids::{GroupId, InstanceId};
-use crate::response::{Attachment, Eni, Group, Instance, PrivateAddress, Subnet, VpcInfo};
+use crate::request::Tags;
+use crate::response::{
+    Attachment, Eni, Group, Instance, PrivateAddress, RouteTable, Subnet, VpcInfo,
+};
 use crate::spec::HttpTokens;
 use crate::state::{AttachState, EniState, GroupState, InstanceState, SubnetState};
 use crate::time::Time;
@@ -38,6 +41,7 @@ impl Vpc {
             v6: eni.v6.clone(),
             v6_prefixes: eni.v6_prefixes.clone(),
             interface_type: eni.interface_type.clone(),
+            tracking: eni.tracking,
         }
     }
 
@@ -109,6 +113,7 @@ impl Vpc {
             profile: crate::imds::ROLE.to_owned(),
             hop_limit: instance.hop_limit,
             tokens_required: instance.http_tokens == HttpTokens::Required,
+            tags_in_imds: instance.tags_in_imds,
             enis,
         }
     }
@@ -135,6 +140,18 @@ impl Vpc {
             cidrs: self.spec.cidrs.iter().map(ipnet::Ipv4Net::trunc).collect(),
             v6_cidr: self.spec.ipv6_cidr.map(|n| n.trunc()),
             tags: self.tags.clone(),
+        }
+    }
+
+    /// Ids follow the VPC's.
+    pub(crate) fn route_table_view(&self) -> RouteTable {
+        let tail = self.id.as_str().trim_start_matches("vpc-");
+        RouteTable {
+            id: format!("rtb-{tail}"),
+            association: format!("rtbassoc-{tail}"),
+            gateway: format!("igw-{tail}"),
+            vpc: self.vpc_view(),
+            tags: Tags::new(),
         }
     }
 

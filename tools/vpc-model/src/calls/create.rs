@@ -63,6 +63,7 @@ impl Vpc {
                 .interface_type
                 .clone()
                 .unwrap_or_else(|| "interface".into()),
+            tracking: r.tracking,
             tags: r.tags.clone(),
             attachment: None,
             creator: caller.clone(),
@@ -104,7 +105,8 @@ impl Vpc {
         if first != r {
             return Err(ApiError::new(
                 "IdempotentParameterMismatch",
-                "The client token that you provided was used before with other parameters",
+                "Arguments on this idempotent request are inconsistent with arguments used in \
+                 previous request(s).",
             ));
         }
         // An ENI that was deleted since is answered as not found (*assumed*).
@@ -119,6 +121,7 @@ impl Vpc {
         SUBNET.require(&[subnet], |id| self.subnets.contains_key(id))?;
         GROUP.require(&r.groups, |id| self.groups.contains_key(id))?;
         super::tags::check(&BTreeMap::new(), &r.tags)?;
+        super::modify::check_tracking(&r.tracking)?;
         if r.interface_type
             .as_ref()
             .is_some_and(|t| !TYPES.contains(&t.as_str()))

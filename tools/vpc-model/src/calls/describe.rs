@@ -1,8 +1,8 @@
 //! The other Describe calls.
 
 use super::fields::{GROUP_FILTERS, INSTANCE_FILTERS, SUBNET_FILTERS, TAG_FILTERS, TYPE_FILTERS};
-use super::fields::{VPC_FILTERS, ZONE_FILTERS};
-use super::not_found::{GROUP, INSTANCE, SUBNET, VPC};
+use super::fields::{ROUTE_TABLE_FILTERS, VPC_FILTERS, ZONE_FILTERS};
+use super::not_found::{GROUP, INSTANCE, ROUTE_TABLE, SUBNET, VPC};
 use crate::error::ApiError;
 use crate::filter::{Filtered, check, matches};
 use crate::ids::{GroupId, InstanceId, SubnetId, VpcId};
@@ -38,7 +38,7 @@ impl Vpc {
         by: &Describe<SubnetId>,
         then: Time,
     ) -> Result<Response, ApiError> {
-        const PAGING: Rules = Rules::new("subnetIds", 1000);
+        const PAGING: Rules = Rules::new("subnetIds", 1000).with_ids();
         PAGING.check(by)?;
         check(&by.filters, |name| SUBNET_FILTERS.contains(&name))?;
         SUBNET.require(&by.ids, |id| self.subnets.contains_key(id))?;
@@ -56,7 +56,7 @@ impl Vpc {
     }
 
     pub(crate) fn describe_vpcs(&self, by: &Describe<VpcId>) -> Result<Response, ApiError> {
-        const PAGING: Rules = Rules::new("vpcIds", 1000);
+        const PAGING: Rules = Rules::new("vpcIds", 1000).with_ids();
         PAGING.check(by)?;
         check(&by.filters, |name| VPC_FILTERS.contains(&name))?;
         VPC.require(&by.ids, |id| id == self.id.as_str())?;
@@ -64,12 +64,27 @@ impl Vpc {
         Ok(Response::Vpcs(cut(&PAGING, by, items, |v| v.id.as_str())?))
     }
 
+    pub(crate) fn describe_route_tables(
+        &self,
+        by: &Describe<String>,
+    ) -> Result<Response, ApiError> {
+        const PAGING: Rules = Rules::new("routeTableIds", 100).with_ids();
+        PAGING.check(by)?;
+        check(&by.filters, |name| ROUTE_TABLE_FILTERS.contains(&name))?;
+        let table = self.route_table_view();
+        ROUTE_TABLE.require(&by.ids, |id| id == table.id)?;
+        let items = filtered(vec![table], &by.filters)?;
+        Ok(Response::RouteTables(cut(&PAGING, by, items, |t| {
+            t.id.as_str()
+        })?))
+    }
+
     pub(crate) fn describe_groups(
         &self,
         by: &Describe<GroupId>,
         names: &[String],
     ) -> Result<Response, ApiError> {
-        const PAGING: Rules = Rules::new("groupIds", 1000);
+        const PAGING: Rules = Rules::new("groupIds", 1000).with_ids();
         PAGING.check(by)?;
         check(&by.filters, |name| GROUP_FILTERS.contains(&name))?;
         GROUP.require(&by.ids, |id| self.groups.contains_key(id))?;
@@ -93,7 +108,7 @@ impl Vpc {
 
     pub(crate) fn describe_types(&self, by: &Describe<String>) -> Result<Response, ApiError> {
         // *documented*: 5 to 100.
-        const PAGING: Rules = Rules::new("instanceTypes", 100);
+        const PAGING: Rules = Rules::new("instanceTypes", 100).with_ids();
         PAGING.check(by)?;
         check(&by.filters, |name| TYPE_FILTERS.contains(&name))?;
         let unknown: Vec<&str> = by
@@ -157,7 +172,7 @@ impl Vpc {
         by: &Describe<String>,
         then: Time,
     ) -> Result<Response, ApiError> {
-        const PAGING: Rules = Rules::new("resources", 1000);
+        const PAGING: Rules = Rules::new("resources", 1000).with_ids();
         PAGING.check(by)?;
         check(&by.filters, |name| TAG_FILTERS.contains(&name))?;
         let mut items: Vec<(String, TagItem)> = Vec::new();

@@ -49,6 +49,7 @@ impl Vpc {
             Action::DescribeInstances(by) => self.describe_instances(by, now.back(lag)),
             Action::DescribeSubnets(by) => self.describe_subnets(by, now.back(lag)),
             Action::DescribeVpcs(by) => self.describe_vpcs(by),
+            Action::DescribeRouteTables(by) => self.describe_route_tables(by),
             Action::DescribeSecurityGroups { by, names } => self.describe_groups(by, names),
             Action::DescribeInstanceTypes(by) => self.describe_types(by),
             Action::DescribeAvailabilityZones { by, zone_ids } => self.describe_zones(by, zone_ids),

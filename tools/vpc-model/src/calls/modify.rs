@@ -2,7 +2,7 @@
 
 use super::not_found::GROUP;
 use crate::error::ApiError;
-use crate::request::{EniAttribute, ModifyNetworkInterfaceAttribute};
+use crate::request::{EniAttribute, ModifyNetworkInterfaceAttribute, Tracking};
 use crate::response::Response;
 use crate::time::Time;
 use crate::vpc::Vpc;
@@ -19,6 +19,10 @@ impl Vpc {
             None => return Err(ApiError::combination("No attributes specified.")),
             Some(EniAttribute::Description(text)) => eni.description.clone_from(text),
             Some(EniAttribute::SourceDestCheck(on)) => eni.source_dest_check = *on,
+            Some(EniAttribute::Tracking(tracking)) => {
+                check_tracking(tracking)?;
+                eni.tracking = *tracking;
+            }
             Some(EniAttribute::Groups(groups)) => {
                 GROUP.require(groups, |id| self.groups.contains_key(id))?;
                 if groups.is_empty() {
@@ -44,4 +48,20 @@ impl Vpc {
         self.generation += 1;
         Ok(Response::Done)
     }
+}
+
+/// *documented* ranges; text *assumed*.
+pub(super) fn check_tracking(t: &Tracking) -> Result<(), ApiError> {
+    for (name, value, range) in [
+        ("tcpEstablishedTimeout", t.tcp_established, 60..=432_000),
+        ("udpStreamTimeout", t.udp_stream, 60..=180),
+        ("udpTimeout", t.udp, 30..=60),
+    ] {
+        if let Some(value) = value.filter(|v| !range.contains(v)) {
+            return Err(ApiError::value(format!(
+                "Value ({value}) for parameter {name} is invalid."
+            )));
+        }
+    }
+    Ok(())
 }

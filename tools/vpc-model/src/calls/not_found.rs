@@ -36,6 +36,11 @@ pub(crate) const VPC: Kind = Kind {
     code: "InvalidVpcID",
     noun: "vpc ID",
 };
+pub(crate) const ROUTE_TABLE: Kind = Kind {
+    prefix: "rtb-",
+    code: "InvalidRouteTableID",
+    noun: "routeTable ID",
+};
 pub(crate) const GROUP: Kind = Kind {
     prefix: "sg-",
     code: "InvalidGroup",

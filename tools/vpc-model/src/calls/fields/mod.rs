@@ -8,7 +8,7 @@ mod other;
 pub(crate) use eni::ENI_FILTERS;
 pub(crate) use instance::INSTANCE_FILTERS;
 pub(crate) use other::{GROUP_FILTERS, SUBNET_FILTERS, TAG_FILTERS, TYPE_FILTERS};
-pub(crate) use other::{VPC_FILTERS, ZONE_FILTERS};
+pub(crate) use other::{ROUTE_TABLE_FILTERS, VPC_FILTERS, ZONE_FILTERS};
 
 fn text(value: impl ToString) -> String {
     value.to_string()

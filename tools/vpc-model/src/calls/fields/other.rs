@@ -3,7 +3,7 @@
 use super::{one, text};
 use crate::filter::Filtered;
 use crate::request::Tags;
-use crate::response::{Group, InstanceType, Subnet, TagItem, VpcInfo, Zone};
+use crate::response::{Group, InstanceType, RouteTable, Subnet, TagItem, VpcInfo, Zone};
 use std::sync::OnceLock;
 
 pub(crate) const SUBNET_FILTERS: &[&str] = &[
@@ -97,6 +97,49 @@ impl Filtered for VpcInfo {
             "owner-id" => one(&self.owner),
             "state" => one("available"),
             "vpc-id" => one(&self.id),
+            _ => return None,
+        })
+    }
+
+    fn tags(&self) -> &Tags {
+        &self.tags
+    }
+}
+
+pub(crate) const ROUTE_TABLE_FILTERS: &[&str] = &[
+    "association.gateway-id",
+    "association.main",
+    "association.route-table-association-id",
+    "association.route-table-id",
+    "association.subnet-id",
+    "owner-id",
+    "route-table-id",
+    "route.destination-cidr-block",
+    "route.destination-ipv6-cidr-block",
+    "route.gateway-id",
+    "route.nat-gateway-id",
+    "route.origin",
+    "route.state",
+    "vpc-id",
+];
+
+impl Filtered for RouteTable {
+    fn field(&self, name: &str) -> Option<Vec<String>> {
+        Some(match name {
+            "association.main" => one(true),
+            "association.route-table-association-id" => one(&self.association),
+            "association.route-table-id" | "route-table-id" => one(&self.id),
+            "owner-id" => one(&self.vpc.owner),
+            "route.destination-cidr-block" => {
+                let local = self.vpc.cidrs.iter().map(text);
+                local.chain(["0.0.0.0/0".to_owned()]).collect()
+            }
+            "route.destination-ipv6-cidr-block" => self.vpc.v6_cidr.map(text).into_iter().collect(),
+            "route.gateway-id" => vec!["local".to_owned(), self.gateway.clone()],
+            "route.origin" => vec!["CreateRouteTable".to_owned(), "CreateRoute".to_owned()],
+            "route.state" => one("active"),
+            "vpc-id" => one(&self.vpc.id),
+            known if ROUTE_TABLE_FILTERS.contains(&known) => Vec::new(),
             _ => return None,
         })
     }

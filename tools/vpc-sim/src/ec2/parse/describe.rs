@@ -52,6 +52,10 @@ pub(super) fn vpcs(form: &Form) -> Result<Action, ApiError> {
     by(form, "VpcId").map(Action::DescribeVpcs)
 }
 
+pub(super) fn route_tables(form: &Form) -> Result<Action, ApiError> {
+    by(form, "RouteTableId").map(Action::DescribeRouteTables)
+}
+
 pub(super) fn groups(form: &Form) -> Result<Action, ApiError> {
     let names = form
         .list("GroupName")

@@ -7,7 +7,7 @@ use vpc_model::ids::{AttachmentId, EniId};
 use vpc_model::request::{
     Action, AssignIpv6Addresses, AssignPrivateIpAddresses, AttachNetworkInterface,
     CreateNetworkInterface, CreateTags, DeleteNetworkInterface, DeleteTags, DetachNetworkInterface,
-    EniAttribute, ModifyNetworkInterfaceAttribute, Tags, UnassignIpv6Addresses,
+    EniAttribute, ModifyNetworkInterfaceAttribute, Tags, Tracking, UnassignIpv6Addresses,
     UnassignPrivateIpAddresses, WantedV4, WantedV6,
 };
 
@@ -16,8 +16,6 @@ const PREFIX: &str = "prefix";
 
 pub(super) fn create(form: &Form) -> Result<Action, ApiError> {
     let (primary, secondary) = private_addresses(form)?;
-    // Carried by the peer from its primary ENI; nothing here tracks connections.
-    form.ignore("ConnectionTrackingSpecification");
     form.ignore("EnablePrimaryIpv6");
     Ok(Action::CreateNetworkInterface(CreateNetworkInterface {
         subnet: form
@@ -44,6 +42,7 @@ pub(super) fn create(form: &Form) -> Result<Action, ApiError> {
             prefix_count: form.number("Ipv6PrefixCount")?,
         },
         interface_type: form.text("InterfaceType").map(str::to_owned),
+        tracking: tracking(form)?.unwrap_or_default(),
         tags: tags_for(form, "network-interface")?,
         client_token: form
             .text("ClientToken")
@@ -108,6 +107,17 @@ fn tags(form: &Form, list: &str) -> Result<Tags, ApiError> {
     Ok(all)
 }
 
+/// `ConnectionTrackingSpecification`, if any of it is there.
+fn tracking(form: &Form) -> Result<Option<Tracking>, ApiError> {
+    let timeout = |name: &str| form.number(&format!("ConnectionTrackingSpecification.{name}"));
+    let found = Tracking {
+        tcp_established: timeout("TcpEstablishedTimeout")?,
+        udp_stream: timeout("UdpStreamTimeout")?,
+        udp: timeout("UdpTimeout")?,
+    };
+    Ok((found != Tracking::default()).then_some(found))
+}
+
 fn eni(form: &Form) -> Result<EniId, ApiError> {
     form.required("NetworkInterfaceId").map(Into::into)
 }
@@ -164,13 +174,15 @@ pub(super) fn modify(form: &Form) -> Result<Action, ApiError> {
         let value = must(value, "attachment.deleteOnTermination")?;
         found.push(EniAttribute::DeleteOnTermination { attachment, value });
     }
+    if let Some(tracking) = tracking(form)? {
+        found.push(EniAttribute::Tracking(tracking));
+    }
     if found.len() > 1 {
         // *documented*: one attribute at a time.
         return Err(ApiError::combination(
             "Fields for multiple attribute types specified",
         ));
     }
-    form.ignore("ConnectionTrackingSpecification");
     let attribute = found.pop();
     Ok(Action::ModifyNetworkInterfaceAttribute(
         ModifyNetworkInterfaceAttribute {

@@ -34,6 +34,7 @@ fn action(name: &str, form: &Form) -> Result<Action, ApiError> {
         "DescribeInstances" => describe::instances(form),
         "DescribeSubnets" => describe::subnets(form),
         "DescribeVpcs" => describe::vpcs(form),
+        "DescribeRouteTables" => describe::route_tables(form),
         "DescribeSecurityGroups" => describe::groups(form),
         "DescribeInstanceTypes" => describe::types(form),
         "DescribeAvailabilityZones" => describe::zones(form),

@@ -3,6 +3,7 @@
 use super::{groups, tag_set};
 use crate::ec2::xml::Xml;
 use std::net::Ipv4Addr;
+use vpc_model::request::Tracking;
 use vpc_model::response::{Attachment, Eni, PrivateAddress};
 
 /// The members of a `networkInterface`.
@@ -76,7 +77,19 @@ fn common(xml: &mut Xml, eni: &Eni) {
         });
     }
     xml.put_some("ipv6Address", eni.v6.first());
+    tracking(xml, &eni.tracking);
     xml.put("interfaceType", &eni.interface_type);
+}
+
+/// Only what was set (*recorded*).
+fn tracking(xml: &mut Xml, t: &Tracking) {
+    if *t != Tracking::default() {
+        xml.nest("connectionTrackingConfiguration", |xml| {
+            xml.put_some("tcpEstablishedTimeout", t.tcp_established);
+            xml.put_some("udpStreamTimeout", t.udp_stream);
+            xml.put_some("udpTimeout", t.udp);
+        });
+    }
 }
 
 fn address(xml: &mut Xml, eni: &Eni, a: &PrivateAddress) {

@@ -72,6 +72,11 @@ fn fields(xml: &mut Xml, i: &Instance) {
         xml.put("httpPutResponseHopLimit", i.hop_limit);
         xml.put("httpEndpoint", "enabled");
         xml.put("httpProtocolIpv6", "disabled");
-        xml.put("instanceMetadataTags", "disabled");
+        let tags = if i.tags_in_imds {
+            "enabled"
+        } else {
+            "disabled"
+        };
+        xml.put("instanceMetadataTags", tags);
     });
 }

@@ -93,6 +93,10 @@ fn body(xml: &mut Xml, response: &Response) {
             xml.list("vpcSet", &page.items, network::vpc);
             xml.put_some("nextToken", page.next_token.as_ref());
         }
+        Response::RouteTables(page) => {
+            xml.list("routeTableSet", &page.items, network::route_table);
+            xml.put_some("nextToken", page.next_token.as_ref());
+        }
         Response::Groups(page) => {
             xml.list("securityGroupInfo", &page.items, network::group);
             xml.put_some("nextToken", page.next_token.as_ref());

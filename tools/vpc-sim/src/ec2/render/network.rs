@@ -1,8 +1,8 @@
-//! Subnets, VPCs, security groups, zones, tags.
+//! Subnets, VPCs, route tables, security groups, zones, tags.
 
 use super::tag_set;
 use crate::ec2::xml::Xml;
-use vpc_model::response::{Group, Subnet, TagItem, VpcInfo, Zone};
+use vpc_model::response::{Group, RouteTable, Subnet, TagItem, VpcInfo, Zone};
 
 pub(super) fn subnet(xml: &mut Xml, s: &Subnet) {
     let region = s.zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
@@ -70,6 +70,40 @@ pub(super) fn vpc(xml: &mut Xml, v: &VpcInfo) {
 fn association_id(prefix: &str, of: &str) -> String {
     let tail = of.split_once('-').map_or(of, |(_, tail)| tail);
     format!("{prefix}-{tail}")
+}
+
+pub(super) fn route_table(xml: &mut Xml, t: &RouteTable) {
+    xml.put("routeTableId", &t.id);
+    xml.put("vpcId", &t.vpc.id);
+    xml.put("ownerId", &t.vpc.owner);
+    let local = |xml: &mut Xml, name: &str, to: &dyn std::fmt::Display| {
+        xml.put(name, to);
+        xml.put("gatewayId", "local");
+        xml.put("state", "active");
+        xml.put("origin", "CreateRouteTable");
+    };
+    xml.nest("routeSet", |xml| {
+        for cidr in &t.vpc.cidrs {
+            xml.nest("item", |xml| local(xml, "destinationCidrBlock", cidr));
+        }
+        if let Some(cidr) = &t.vpc.v6_cidr {
+            xml.nest("item", |xml| local(xml, "destinationIpv6CidrBlock", cidr));
+        }
+        xml.nest("item", |xml| {
+            xml.put("destinationCidrBlock", "0.0.0.0/0");
+            xml.put("gatewayId", &t.gateway);
+            xml.put("state", "active");
+            xml.put("origin", "CreateRoute");
+        });
+    });
+    xml.list("associationSet", [()], |xml, ()| {
+        xml.put("routeTableAssociationId", &t.association);
+        xml.put("routeTableId", &t.id);
+        xml.put("main", true);
+        xml.nest("associationState", |xml| xml.put("state", "associated"));
+    });
+    xml.list("propagatingVgwSet", std::iter::empty::<()>(), |_, ()| {});
+    tag_set(xml, &t.tags);
 }
 
 pub(super) fn group(xml: &mut Xml, g: &Group) {
