@@ -5,6 +5,7 @@ use crate::error::SimError;
 use crate::firewall;
 use crate::kernel::netlink::{Change, Netlink, NetlinkError, Route, Veth};
 use crate::kernel::nft::{self, Count};
+use crate::kernel::sysctl;
 use crate::router::{MTU, NEXT_HOP, NEXT_HOP_V6};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -212,6 +213,8 @@ impl Fabric {
             mtu: MTU,
         }))?;
         let index = self.netlink.index(&link)?;
+        // Or answers for others wait up to 0.8 s; namespaces have no default of their own.
+        sysctl::try_set(&format!("ipv4/neigh/{link}/proxy_delay"), "0");
         self.laid.insert(
             wire.eni.clone(),
             Laid {

@@ -169,7 +169,6 @@ fn router_sysctls() {
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/default/rp_filter", "0"),
         ("ipv4/conf/default/proxy_arp", "1"),
-        ("ipv4/neigh/default/proxy_delay", "0"),
         ("ipv4/conf/all/send_redirects", "0"),
         ("ipv4/conf/default/send_redirects", "0"),
         ("ipv4/conf/default/accept_redirects", "0"),

@@ -170,7 +170,10 @@ impl Arguments {
 /// In the test's own process.
 fn run_here(test: &Test) -> ExitCode {
     let result = match isolate() {
-        Ok(_) => catch_unwind(AssertUnwindSafe(test.run)),
+        Ok(_) => catch_unwind(AssertUnwindSafe(|| {
+            crate::netns::lo_up()?;
+            (test.run)()
+        })),
         Err(e) => Ok(Err(Failure::Wrong(e.to_string()))),
     };
     match result {

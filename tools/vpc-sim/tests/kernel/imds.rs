@@ -1,53 +1,47 @@
 //! IMDS over the wires.
 
+use crate::http::{Answer, request};
 use crate::world::{Checked, NEVER, SOON, check, in_vpc, wire};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vpc_sim::testing::Failure;
 use vpc_sim::{IMDS_ADDRESS, IMDS_ADDRESS_V6, NetNs, Sim};
 
-/// One HTTP/1.1 exchange on a connection of its own: status and body; `None` if nothing came.
-async fn http(
+const PORT: u16 = 80;
+const TOKEN: &str = "/latest/api/token";
+const TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
+
+/// One exchange with IMDS.
+async fn ask(
     net: &NetNs,
-    to: IpAddr,
-    request: &str,
+    to: impl Into<IpAddr>,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
     time: Duration,
-) -> Result<Option<(u16, String)>, Failure> {
-    let socket = net.tcp_socket(to.is_ipv6())?;
-    let exchange = async {
-        let mut stream = socket.connect(SocketAddr::new(to, 80)).await?;
-        let text = format!("{request}\r\nHost: imds\r\nConnection: close\r\n\r\n");
-        stream.write_all(text.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    let Ok(answer) = tokio::time::timeout(time, exchange).await else {
-        return Ok(None);
-    };
-    let answer = answer?;
-    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
-    let body = answer.split_once("\r\n\r\n").map(|(_, b)| b.to_owned());
-    Ok(status.zip(body))
+) -> Result<Option<Answer>, Failure> {
+    request(net, (to, PORT), method, path, headers, b"", time).await
 }
 
-async fn get_token(net: &NetNs, to: IpAddr, time: Duration) -> Result<Option<String>, Failure> {
-    let put = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0";
-    match http(net, to, put, time).await? {
-        Some((200, token)) => Ok(Some(token)),
-        Some((status, body)) => Err(format!("PUT was answered {status}: {body}").into()),
+async fn get_token(
+    net: &NetNs,
+    to: impl Into<IpAddr>,
+    time: Duration,
+) -> Result<Option<String>, Failure> {
+    match ask(net, to, ("PUT", TOKEN), &[(TTL, "60")], time).await? {
+        Some(Answer { status: 200, body }) => Ok(Some(body)),
+        Some(other) => Err(format!("PUT was answered {other:?}").into()),
         None => Ok(None),
     }
 }
 
 async fn get(net: &NetNs, path: &str) -> Result<(u16, String), Failure> {
-    let token = get_token(net, IMDS_ADDRESS.into(), SOON)
+    let token = get_token(net, IMDS_ADDRESS, SOON)
         .await?
         .ok_or("no token")?;
-    let request = format!("GET {path} HTTP/1.1\r\nX-aws-ec2-metadata-token: {token}");
-    http(net, IMDS_ADDRESS.into(), &request, SOON)
-        .await?
+    let headers = [("X-aws-ec2-metadata-token", token.as_str())];
+    let answer = ask(net, IMDS_ADDRESS, ("GET", path), &headers, SOON).await?;
+    answer
+        .map(|a| (a.status, a.body))
         .ok_or_else(|| "no answer".into())
 }
 
@@ -69,45 +63,26 @@ pub(crate) fn knows_the_node_by_its_wire() -> Checked {
 pub(crate) fn wants_a_token() -> Checked {
     in_vpc(|sim| async move {
         let net = sim.node("node-a")?.net();
-        let ttl = "X-aws-ec2-metadata-token-ttl-seconds";
-        for (request, wanted) in [
-            ("GET /latest/meta-data/mac HTTP/1.1".to_owned(), 401),
-            (
-                "GET /latest/meta-data/mac HTTP/1.1\r\nX-aws-ec2-metadata-token: no".to_owned(),
-                401,
-            ),
-            (
-                "PUT /latest/api/token HTTP/1.1\r\nContent-Length: 0".to_owned(),
-                400,
-            ),
-            (
-                format!("PUT /latest/api/token HTTP/1.1\r\nContent-Length: 0\r\n{ttl}: 0"),
-                400,
-            ),
-            (
-                format!("PUT /latest/api/token HTTP/1.1\r\nContent-Length: 0\r\n{ttl}: 21601"),
-                400,
-            ),
-            (
-                format!(
-                    "PUT /latest/api/token HTTP/1.1\r\nContent-Length: 0\r\n{ttl}: 60\r\nX-Forwarded-For: 10.0.0.1"
-                ),
-                403,
-            ),
-            (
-                format!("PUT /latest/api/token HTTP/1.1\r\nContent-Length: 0\r\n{ttl}: 21600"),
-                200,
-            ),
-            (
-                "POST /latest/meta-data/mac HTTP/1.1\r\nContent-Length: 0".to_owned(),
-                405,
-            ),
-        ] {
-            let answer = http(&net, IMDS_ADDRESS.into(), &request, SOON).await?;
-            let status = answer.map(|(status, _)| status);
+        let mac = "/latest/meta-data/mac";
+        let bad = [("X-aws-ec2-metadata-token", "no")];
+        let forwarded = [(TTL, "60"), ("X-Forwarded-For", "10.0.0.1")];
+        let cases: [(_, &[(&str, &str)], u16); 8] = [
+            (("GET", mac), &[], 401),
+            (("GET", mac), &bad, 401),
+            (("PUT", TOKEN), &[], 400),
+            (("PUT", TOKEN), &[(TTL, "0")], 400),
+            (("PUT", TOKEN), &[(TTL, "21601")], 400),
+            (("PUT", TOKEN), &forwarded, 403),
+            (("PUT", TOKEN), &[(TTL, "21600")], 200),
+            (("POST", mac), &[], 405),
+        ];
+        for (what, headers, wanted) in cases {
+            let status = ask(&net, IMDS_ADDRESS, what, headers, SOON)
+                .await?
+                .map(|a| a.status);
             check(
                 status == Some(wanted),
-                format!("{request:?}: {status:?}, not {wanted}"),
+                format!("{what:?} {headers:?}: {status:?}, not {wanted}"),
             )?;
         }
         let (status, _) = get(&net, "/latest/meta-data/no-such-thing").await?;
@@ -121,19 +96,19 @@ pub(crate) fn answers_reach_as_far_as_the_hop_limit() -> Checked {
         for (name, hops) in [("node-a", 2), ("node-b", 1)] {
             let pod = pod_behind(&sim, name)?;
             let node = sim.node(name)?;
-            let near = get_token(&node.net(), IMDS_ADDRESS.into(), SOON).await?;
+            let near = get_token(&node.net(), IMDS_ADDRESS, SOON).await?;
             check(near.is_some(), format!("{name} itself gets no token"))?;
             let time = if hops == 2 { SOON } else { NEVER };
-            let far = get_token(pod.net(), IMDS_ADDRESS.into(), time).await?;
+            let far = get_token(pod.net(), IMDS_ADDRESS, time).await?;
             check(
                 far.is_some() == (hops == 2),
                 format!("{name}, hop limit {hops}: {far:?}"),
             )?;
             // Only the token's answer has the limit.
-            let get = "GET /latest/meta-data/mac HTTP/1.1";
-            let answer = http(pod.net(), IMDS_ADDRESS.into(), get, SOON).await?;
+            let get = ("GET", "/latest/meta-data/mac");
+            let answer = ask(pod.net(), IMDS_ADDRESS, get, &[], SOON).await?;
             check(
-                answer.is_some_and(|(s, _)| s == 401),
+                answer.is_some_and(|a| a.status == 401),
                 format!("{name}: GET does not arrive"),
             )?;
         }
@@ -163,7 +138,7 @@ fn pod_behind(sim: &Sim, name: &str) -> Result<vpc_sim::PodNs, Failure> {
 pub(crate) fn is_reached_over_ipv6() -> Checked {
     in_vpc(|sim| async move {
         let net = sim.node("node-a")?.net();
-        let token = get_token(&net, IMDS_ADDRESS_V6.into(), SOON).await?;
+        let token = get_token(&net, IMDS_ADDRESS_V6, SOON).await?;
         check(token.is_some(), "no answer over IPv6")
     })
 }

@@ -1,6 +1,8 @@
 //! What the kernel does with a VPC, seen from nodes, pods and the internet. Each test runs in a
 //! process and namespaces of its own: as root or not, nothing of it is seen outside.
 
+mod api;
+mod http;
 mod imds;
 mod internet;
 mod ipv6;
@@ -37,6 +39,12 @@ fn main() -> ExitCode {
         ipv6::assigned_addresses_reach_each_other,
         ipv6::a_foreign_source_is_dropped_and_counted,
         ipv6::the_internet_sees_the_pod,
+        api::ec2_answers_on_a_node,
+        api::an_address_works_when_its_answer_comes,
+        api::a_dropped_answer_is_work_done,
+        api::control_shows_what_is_there,
+        api::control_acts,
+        api::control_refuses_bad_input,
         life::an_eni_is_plugged_and_unplugged,
         life::an_instance_dies_with_its_links_and_processes,
         life::nodes_have_their_own_run_and_var_lib,

@@ -57,11 +57,20 @@ where
     F: FnOnce(Sim) -> Fut,
     Fut: Future<Output = Checked>,
 {
+    in_vpc_with(SimOptions::default(), test)
+}
+
+/// The same with options.
+pub(crate) fn in_vpc_with<F, Fut>(options: SimOptions, test: F) -> Checked
+where
+    F: FnOnce(Sim) -> Fut,
+    Fut: Future<Output = Checked>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let sim = Sim::start(spec()?, SimOptions::default()).await?;
+        let sim = Sim::start(spec()?, options).await?;
         test(sim).await
     })
 }
@@ -130,6 +139,22 @@ pub(crate) async fn must_reach(net: &NetNs, from: IpAddr, to: IpAddr) -> Result<
     let seen = ask(net, from, to, SOON).await?;
     seen.map(|s| s.ip())
         .ok_or_else(|| format!("{to} does not answer {from}").into())
+}
+
+/// Sends until the source check has counted it, and wants no answer to any of it.
+pub(crate) async fn must_be_dropped(sim: &Sim, node: &str, from: IpAddr, to: IpAddr) -> Checked {
+    let net = sim.node(node)?.net();
+    let before = dropped(sim, node)?;
+    let end = std::time::Instant::now() + SOON;
+    // The first packets may still wait for a neighbour.
+    while std::time::Instant::now() < end {
+        let seen = ask(&net, from, to, NEVER).await?;
+        check(seen.is_none(), format!("{to} answered {from}"))?;
+        if dropped(sim, node)? > before {
+            return Ok(());
+        }
+    }
+    Err(format!("packets from {from} on {node} were not counted").into())
 }
 
 /// Packets of a node that the source check dropped.
