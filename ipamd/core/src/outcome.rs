@@ -9,6 +9,7 @@ use crate::{
 };
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// EC2 did what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,8 +142,8 @@ fn set_states(store: &mut Datastore, handle: EniHandle, blocks: &[Block], state:
 }
 
 /// After a restart: a call whose intent was stored may have been sent. A Create may be sent again (its
-/// token makes it the same call), and so may all that name what they want; an Assign may not, so
-/// its ENI is in doubt.
+/// token makes it the same call), and so may all that name what they want; an Assign may not, and
+/// what an Unassign names may be another node's by now, so their ENIs are in doubt.
 pub fn resume(store: &mut Datastore, now: Timestamp) {
     let handles: Vec<EniHandle> = store.enis().keys().copied().collect();
     for handle in handles {
@@ -150,10 +151,13 @@ pub fn resume(store: &mut Datastore, now: Timestamp) {
             continue;
         };
         match eni.intent.take() {
-            Some(create @ Intent::Create { .. }) => eni.intent = Some(create),
-            Some(Intent::Assign { .. }) => eni.in_doubt_since = Some(now),
-            Some(Intent::Unassign { blocks }) => {
-                set_states(store, handle, &blocks, BlockState::Confirmed);
+            Some(create @ Intent::Create { .. }) => {
+                eni.intent = Some(create);
+                eni.in_doubt_since = Some(now);
+            }
+            // Its blocks stay as they are, given to nobody, until EC2 has told.
+            Some(Intent::Assign { .. } | Intent::Unassign { .. }) => {
+                eni.in_doubt_since = Some(now);
             }
             _ => {}
         }
@@ -175,6 +179,9 @@ pub fn finish(
             memory.succeeded(&Scope::Writes);
             for scope in scope {
                 memory.succeeded(&scope);
+                if let Scope::Subnet(subnet, kind) = scope {
+                    memory.granted(subnet, kind);
+                }
             }
             succeed(store, memory, action, done, begun, now)
         }
@@ -258,11 +265,24 @@ fn succeed(
             }
         }
         Done::Detached => store.detach(handle),
-        Done::Deleted => store.remove_eni(handle),
+        Done::Deleted => deleted(store, memory, handle, now),
         Done::Described(_) => {}
     }
     Vec::new()
 }
+
+fn deleted(store: &mut Datastore, memory: &mut Memory, handle: EniHandle, now: Timestamp) {
+    if let Some(id) = store.eni(handle).and_then(|eni| eni.id.clone()) {
+        memory
+            .deleted
+            .retain(|_, at| now.since(*at) < FORGET_DELETED);
+        memory.deleted.insert(id, now);
+    }
+    store.remove_eni(handle);
+}
+
+/// IMDS may name an ENI for minutes after it is gone.
+const FORGET_DELETED: Duration = Duration::from_secs(900);
 
 fn add_blocks(store: &mut Datastore, handle: EniHandle, blocks: Vec<Block>) {
     for block in blocks {
@@ -289,7 +309,7 @@ fn fail(
             // Sent again with the same token.
             Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
             Action::Create { .. } if eni.in_doubt_since.is_some() && !tells(error.class) => {}
-            Action::Assign { .. } if unknown => {
+            Action::Assign { .. } | Action::Unassign { .. } if unknown => {
                 eni.intent = None;
                 eni.in_doubt_since = Some(now);
             }
@@ -299,7 +319,7 @@ fn fail(
     match error.class {
         ErrorClass::Throttled => memory.failed(Scope::Writes, error, now),
         ErrorClass::NotFound if matches!(action, Action::Delete { .. }) => {
-            store.remove_eni(handle);
+            deleted(store, memory, handle, now);
             return;
         }
         ErrorClass::NotFound if matches!(action, Action::Detach { .. }) => {
@@ -347,12 +367,33 @@ fn fail(
             refused_attach(store, memory, handle, (*card, *device_index), error, now);
         }
         Action::Unassign { blocks, .. } => {
-            // Still on the ENI, as far as we know: still ours to give.
-            set_states(store, handle, blocks, BlockState::Confirmed);
+            if nothing_done(error.class) {
+                set_states(store, handle, blocks, BlockState::Confirmed);
+            } else if let Some(eni) = store.eni_mut(handle) {
+                // Gone already, or half of them: nobody gets them until EC2 has told.
+                eni.in_doubt_since = Some(now);
+            }
+            memory.failed(Scope::Eni(handle), error, now);
+        }
+        Action::Detach { .. } => {
+            // Refused for good, it is not leaving: its addresses serve on.
+            if matches!(error.class, ErrorClass::Unauthorized | ErrorClass::Other)
+                && let Some(eni) = store.eni_mut(handle)
+            {
+                eni.phase = Phase::Ready;
+            }
             memory.failed(Scope::Eni(handle), error, now);
         }
         _ => memory.failed(Scope::Eni(handle), error, now),
     }
+}
+
+/// Whether EC2 did not even look at what it was asked.
+const fn nothing_done(class: ErrorClass) -> bool {
+    matches!(
+        class,
+        ErrorClass::Throttled | ErrorClass::Unreachable | ErrorClass::Unauthorized
+    )
 }
 
 /// Whether a refusal of a Create that is sent once more tells that the first one made nothing: EC2
@@ -377,11 +418,10 @@ fn refused_blocks(
 ) {
     match error.class {
         // Fewer at once may still be had.
-        ErrorClass::NoFreePrefix if count > 1 => {
-            memory.batch.insert(subnet, count / 2);
+        ErrorClass::NoFreePrefix | ErrorClass::SubnetFull if count > 1 => {
+            memory.batch.insert((subnet, kind), count / 2);
         }
         ErrorClass::NoFreePrefix => {
-            memory.batch.remove(&subnet);
             memory.failed(Scope::Subnet(subnet, BlockKind::Prefix), error, now);
         }
         ErrorClass::SubnetFull => {

@@ -55,7 +55,13 @@ pub fn reconcile(
     let mut seen = BTreeSet::new();
     // First every ENI, then every block: a block must be held against all primary addresses.
     for view in views {
-        seen.insert(take_eni(store, view, &mut drift, now));
+        let gone = memory
+            .deleted
+            .get(&view.id)
+            .is_some_and(|at| begun < *at + CONSISTENCY);
+        if !gone {
+            seen.insert(take_eni(store, view, &mut drift, begun, now));
+        }
     }
     for view in views {
         if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle) {
@@ -83,12 +89,24 @@ pub fn reconcile(
     drift
 }
 
-/// Knowledge from IMDS alone: it adds what is not known and takes nothing away. What it adds is
-/// unconfirmed.
-pub fn learn_from_metadata(store: &mut Datastore, views: &[EniView], now: Timestamp) {
+/// Knowledge from IMDS alone: it takes nothing away, and gives cause to ask EC2. Before EC2 has
+/// answered for the first time it names the ENIs, without blocks.
+pub fn learn_from_metadata(
+    store: &mut Datastore,
+    memory: &mut Memory,
+    views: &[EniView],
+    now: Timestamp,
+) {
     for view in views {
+        if memory.deleted.contains_key(&view.id) {
+            continue;
+        }
         if store.eni_by_id(&view.id).is_none() {
-            take_eni(store, view, &mut Vec::new(), now);
+            if memory.known {
+                memory.look = true;
+            } else {
+                take_eni(store, view, &mut Vec::new(), now, now);
+            }
         } else if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle)
             && store
                 .eni(handle)
@@ -130,6 +148,7 @@ fn take_eni(
     store: &mut Datastore,
     view: &EniView,
     drift: &mut Vec<Drift>,
+    begun: Timestamp,
     now: Timestamp,
 ) -> EniHandle {
     let known = store.eni_by_id(&view.id).map(|e| e.handle);
@@ -140,22 +159,24 @@ fn take_eni(
     });
     let changed = store.eni(handle).is_some_and(|eni| {
         let mut next = eni.clone();
-        refresh(&mut next, view);
+        refresh(&mut next, view, begun);
         next != *eni
     });
     if changed && let Some(eni) = store.eni_mut(handle) {
-        refresh(eni, view);
+        refresh(eni, view, begun);
     }
     handle
 }
 
-fn refresh(eni: &mut Eni, view: &EniView) {
+fn refresh(eni: &mut Eni, view: &EniView, begun: Timestamp) {
     eni.unmanaged = view.unmanaged;
     eni.ours |= view.ours;
     if eni.address.is_none() {
         eni.address = view.address;
     }
-    if let Some(attachment) = &view.attachment {
+    // Our own Detach outranks a Describe that lags behind it.
+    let stale = eni.phase == Phase::Detached && begun < eni.written_at + CONSISTENCY;
+    if let Some(attachment) = view.attachment.as_ref().filter(|_| !stale) {
         if attachment.id.is_some() {
             eni.attachment.clone_from(&attachment.id);
         }
@@ -214,15 +235,16 @@ fn take_blocks(
 ) {
     let Some(eni) = store.eni(handle) else { return };
     let lagging = begun < eni.written_at + CONSISTENCY;
-    let releasing = |eni: &Eni, block: &Block| match &eni.intent {
-        Some(Intent::Unassign { blocks }) => blocks.contains(block),
-        _ => false,
-    };
+    // Being given back, or given back without an answer: only a late enough Describe tells.
+    let unsettled = matches!(eni.intent, Some(Intent::Unassign { .. }))
+        || eni
+            .in_doubt_since
+            .is_some_and(|since| begun < since + CONSISTENCY);
     let mut confirm = Vec::new();
     for block in &view.blocks {
         match eni.blocks.get(block) {
             Some(BlockState::Confirmed) => {}
-            Some(_) if releasing(eni, block) => {}
+            Some(BlockState::Releasing) if unsettled || lagging => {}
             Some(_) => confirm.push((*block, false)),
             // A block that we gave back a moment ago may still be named.
             None if lagging => memory.look = true,
@@ -255,8 +277,11 @@ fn take_blocks(
 /// What came of an unanswered Assign is told by new blocks, since it gives all or nothing; or by a
 /// Describe begun past the consistency window.
 fn settle_doubt(store: &mut Datastore, handle: EniHandle, grown: bool, begun: Timestamp) {
+    let releasing = store
+        .eni(handle)
+        .is_some_and(|e| e.blocks.values().any(|s| *s == BlockState::Releasing));
     if let Some(since) = store.eni(handle).and_then(|e| e.in_doubt_since)
-        && (grown || begun >= since + CONSISTENCY)
+        && (grown && !releasing || begun >= since + CONSISTENCY)
         && let Some(eni) = store.eni_mut(handle)
     {
         eni.in_doubt_since = None;

@@ -26,6 +26,8 @@ enum Step {
     /// Plans, and this is what becomes of each call.
     Plan(Vec<Fate>),
     Restart,
+    /// `ENABLE_PREFIX_DELEGATION` is switched.
+    Toggle,
     /// Somebody takes the last block of an ENI away by hand.
     Meddle(u8),
 }
@@ -69,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..120u16).prop_map(Step::Pass),
         6 => prop::collection::vec(fate(), 4).prop_map(Step::Plan),
         1 => Just(Step::Restart),
+        1 => Just(Step::Toggle),
         1 => any::<u8>().prop_map(Step::Meddle),
     ]
 }
@@ -103,6 +106,8 @@ struct Naive {
     leased: BTreeMap<IpAddr, AttachmentKey>,
     released: BTreeMap<IpAddr, Timestamp>,
     routed: BTreeMap<IpAddr, AttachmentKey>,
+    /// Taken away by hand: nobody can know before EC2 tells.
+    meddled: Vec<Block>,
 }
 
 impl Naive {
@@ -125,6 +130,15 @@ impl Naive {
             assert!(
                 primaries.into_iter().all(|net| net.addr() != ip),
                 "{ip} is an ENI's own"
+            );
+            let holds = |b: &Block| b.contains(ip);
+            let held = world
+                .ec2
+                .values()
+                .any(|v| v.attachment.is_some() && v.blocks.iter().any(holds));
+            assert!(
+                held || self.meddled.iter().any(holds),
+                "{ip} is no longer this node's"
             );
             self.leased.insert(ip, lease.key.clone());
             self.routed.insert(ip, lease.key.clone());
@@ -259,10 +273,10 @@ fn leases_of_released(store: &Datastore) -> BTreeMap<IpAddr, Released> {
         .collect()
 }
 
-fn meddle(world: &mut World, n: u8) {
+fn meddle(world: &mut World, naive: &mut Naive, n: u8) {
     let count = world.ec2.len();
     if let Some(view) = world.ec2.values_mut().nth(usize::from(n) % count) {
-        view.blocks.pop();
+        naive.meddled.extend(view.blocks.pop());
     }
 }
 
@@ -301,11 +315,8 @@ fn converged(world: &mut World) {
         "{tally:?} {goal:?} {:?}",
         world.plan()
     );
-    let unit = if world.policy.prefixes {
-        16
-    } else {
-        world.limits.ipv4_per_eni
-    };
+    // A prefix can't go in part.
+    let unit = 16;
     // What pods pin down can't go; all else must.
     let idle: u32 = world
         .store
@@ -333,7 +344,7 @@ fn converged(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_doubled_and_all_settles(
@@ -350,7 +361,8 @@ proptest! {
                 Step::Pass(seconds) => world.now = world.now + Duration::from_secs((*seconds).into()),
                 Step::Plan(fates) => plan(&mut world, fates),
                 Step::Restart => restart(&mut world),
-                Step::Meddle(n) => meddle(&mut world, *n),
+                Step::Meddle(n) => meddle(&mut world, &mut naive, *n),
+                Step::Toggle => world.policy.prefixes = !world.policy.prefixes,
             }
             prop_assert_eq!(check(&world.store, world.now), vec![], "after {:?}", step);
             let leased: BTreeMap<IpAddr, AttachmentKey> = world

@@ -21,6 +21,7 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         .store
         .enis
         .values()
+        .filter(|e| e.id.is_some())
         .filter_map(|e| e.in_doubt_since)
         .collect();
     let unsettled = memory.look || !memory.missing.is_empty() || !doubts.is_empty();
@@ -29,7 +30,7 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         None => draft.now,
         Some(last) => doubts
             .into_iter()
-            .map(|since| (since + CONSISTENCY).max(last + Duration::from_secs(1)))
+            .map(|since| (since + CONSISTENCY).max(last + LOOK_AGAIN))
             .chain(unsettled.then(|| last + LOOK_AGAIN))
             .chain([last + DESCRIBE_EVERY])
             .min()

@@ -1,7 +1,7 @@
 //! More addresses: all that are needed, at once.
 
 use super::{Action, Draft, Note, Scope, target};
-use crate::{BlockKind, Eni, EniHandle, Family, Phase, SubnetId};
+use crate::{Block, BlockKind, Eni, EniHandle, Family, Phase, SubnetId};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -27,6 +27,7 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
     let short = goal.grow_to - draft.supply;
     let rest = fill_enis(draft, short);
     let rest = new_enis(draft, rest);
+    make_room(draft, rest);
     if rest < short || draft.coming > 0 {
         draft.plan.report.note(Note::Growing(draft.coming));
     }
@@ -61,10 +62,8 @@ fn kind_for(draft: &mut Draft<'_>, subnet: &SubnetId) -> Option<BlockKind> {
 /// How many blocks of `kind` make up `addresses`, within what EC2 lately granted at once.
 fn blocks_for(draft: &Draft<'_>, subnet: &SubnetId, kind: BlockKind, addresses: u32) -> u32 {
     let blocks = addresses.div_ceil(kind.capacity(Family::V4));
-    match draft.input.memory.batch.get(subnet) {
-        Some(limit) if kind == BlockKind::Prefix => blocks.min(*limit),
-        _ => blocks,
-    }
+    let limit = draft.input.memory.batch.get(&(subnet.clone(), kind));
+    limit.map_or(blocks, |limit| blocks.min((*limit).max(1)))
 }
 
 fn slots(draft: &Draft<'_>) -> u32 {
@@ -103,6 +102,44 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
         });
     }
     missing
+}
+
+/// Where every slot is taken and prefixes are wanted, single addresses that nobody uses give way: a
+/// slot that holds 1 address can hold 16.
+fn make_room(draft: &mut Draft<'_>, missing: u32) {
+    if missing == 0 || !draft.prefixes() {
+        return;
+    }
+    let mut wanted = missing.div_ceil(BlockKind::Prefix.capacity(Family::V4)) as usize;
+    let store = draft.store;
+    for eni in store
+        .enis
+        .values()
+        .filter(|e| takes_blocks(e) && e.phase == Phase::Ready)
+    {
+        let Some(id) = eni.id.clone().filter(|_| wanted > 0) else {
+            continue;
+        };
+        if !draft.idle(eni) || kind_for(draft, &eni.subnet) != Some(BlockKind::Prefix) {
+            continue;
+        }
+        let idle = |b: &&Block| b.kind() == BlockKind::Address && draft.tally.of(b).idle();
+        let blocks: Vec<Block> = eni
+            .blocks
+            .keys()
+            .filter(idle)
+            .take(wanted)
+            .copied()
+            .collect();
+        if !blocks.is_empty() {
+            wanted -= blocks.len();
+            draft.act(Action::Unassign {
+                handle: eni.handle,
+                eni: id,
+                blocks,
+            });
+        }
+    }
 }
 
 fn takes_blocks(eni: &Eni) -> bool {

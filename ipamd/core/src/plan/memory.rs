@@ -3,7 +3,7 @@
 //! Volatile on purpose: a restarted daemon may ask once more.
 
 use crate::cloud::{CloudError, ErrorClass};
-use crate::{BlockKind, EniHandle, SubnetId, Timestamp};
+use crate::{BlockKind, EniHandle, EniId, SubnetId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
 use core::time::Duration;
@@ -47,8 +47,10 @@ pub struct Surplus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub(crate) holds: BTreeMap<Scope, Hold>,
-    /// EC2 refused a batch of prefixes: ask for at most this many at once.
-    pub(crate) batch: BTreeMap<SubnetId, u32>,
+    /// EC2 refused a batch: ask for at most this many blocks at once.
+    pub(crate) batch: BTreeMap<(SubnetId, BlockKind), u32>,
+    /// ENIs that we deleted, and when: a Describe or IMDS that lags may still name them.
+    pub(crate) deleted: BTreeMap<EniId, Timestamp>,
     /// EC2 refused prefixes on this instance type.
     pub(crate) prefix_unsupported: bool,
     /// Device indexes that EC2 says are taken, by whom we don't know.
@@ -106,6 +108,13 @@ impl Memory {
     /// A call in this scope went well.
     pub(crate) fn succeeded(&mut self, scope: &Scope) {
         self.holds.remove(scope);
+    }
+
+    /// A batch was granted: twice as many may be asked for the next time.
+    pub(crate) fn granted(&mut self, subnet: SubnetId, kind: BlockKind) {
+        if let Some(limit) = self.batch.get_mut(&(subnet, kind)) {
+            *limit = limit.saturating_mul(2);
+        }
     }
 
     /// A call failed: hold its scope, longer each time, with full jitter.

@@ -2,7 +2,7 @@
 
 use super::{Action, Draft, ENI_MIN_AGE, Note, SHRINK_AFTER, Surplus, target};
 use crate::datastore::counts;
-use crate::{Block, Eni, Phase, Timestamp};
+use crate::{Block, BlockKind, Eni, EniHandle, Phase, Timestamp};
 use alloc::vec::Vec;
 
 /// Plans what goes back, or remembers since when there has been too much.
@@ -68,40 +68,45 @@ fn choose(draft: &Draft<'_>, surplus: u32, whole_enis: bool) -> (Vec<Action>, Op
             u32::MAX - e.device_index,
         )
     });
+    let mut settled: Vec<EniHandle> = Vec::new();
     for &eni in enis
         .iter()
-        .filter(|e| e.ours && idle_blocks(draft, e).len() == e.blocks.len())
+        .filter(|e| e.ours && !e.primary && is_idle(draft, e))
     {
         let Some(attachment) = eni.attachment.clone().filter(|_| capacity(eni) <= left) else {
             continue;
         };
+        left -= capacity(eni);
+        settled.push(eni.handle);
         let old_enough = eni.since + ENI_MIN_AGE;
         if old_enough > draft.now {
+            // It goes as a whole, a little later.
             soon = Some(soon.map_or(old_enough, |s: Timestamp| s.min(old_enough)));
-            continue;
+        } else {
+            actions.push(Action::Detach {
+                handle: eni.handle,
+                attachment,
+            });
         }
-        left -= capacity(eni);
-        actions.push(Action::Detach {
-            handle: eni.handle,
-            attachment,
-        });
     }
-    if !whole_enis {
-        for eni in enis {
-            if actions.iter().any(|a| a.handle() == Some(eni.handle)) {
-                continue;
-            }
-            let blocks = fitting(idle_blocks(draft, eni), &mut left);
-            if let Some(id) = eni.id.clone().filter(|_| !blocks.is_empty()) {
-                actions.push(Action::Unassign {
-                    handle: eni.handle,
-                    eni: id,
-                    blocks,
-                });
-            }
+    for eni in enis.into_iter().filter(|e| !settled.contains(&e.handle)) {
+        let mut blocks = idle_blocks(draft, eni);
+        // Prefixes left from another mode go one by one, also where addresses go by whole ENIs.
+        blocks.retain(|b| !whole_enis || b.kind() == BlockKind::Prefix);
+        let blocks = fitting(blocks, &mut left);
+        if let Some(id) = eni.id.clone().filter(|_| !blocks.is_empty()) {
+            actions.push(Action::Unassign {
+                handle: eni.handle,
+                eni: id,
+                blocks,
+            });
         }
     }
     (actions, soon)
+}
+
+fn is_idle(draft: &Draft<'_>, eni: &Eni) -> bool {
+    idle_blocks(draft, eni).len() == eni.blocks.len()
 }
 
 fn may_shrink(draft: &Draft<'_>, eni: &Eni) -> bool {

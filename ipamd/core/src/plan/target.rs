@@ -48,8 +48,10 @@ pub fn target(
         need.saturating_add(policy.warm_eni.saturating_mul(unit).max(1))
     };
     let clamp = |n: u32| policy.max_pods.map_or(n, |max| n.min(max).max(need));
-    let busy = tally.cooling + tally.held;
-    let keep = clamp(wanted) + busy;
+    let pool = clamp(wanted);
+    // At most as many again: a runtime that retries in a loop must not drain the subnet.
+    let busy = (tally.cooling + tally.held).min(pool);
+    let keep = pool + busy;
     let whole_enis = !by_address && !prefixes;
     let grow_to = if whole_enis {
         (clamp(keep.div_ceil(unit).saturating_mul(unit))).max(keep)

@@ -57,7 +57,7 @@ impl Owner {
             start::drop_all(self);
         }
         self.use_facts(&facts);
-        learn_from_metadata(&mut self.store, &facts.enis, now);
+        learn_from_metadata(&mut self.store, &mut self.memory, &facts.enis, now);
         if self.facts.as_ref() != Some(&facts) {
             self.writes.push(Write::Facts(facts.clone()));
             self.facts = Some(facts);
@@ -77,6 +77,8 @@ impl Owner {
         let input = MaxPodsInput {
             prefixes: self.policy.prefixes,
             max_eni: self.policy.max_eni,
+            // Kubelets of current AMIs are capped only where somebody chose prefixes.
+            show_max_allowed: !self.policy.prefixes,
             ..MaxPodsInput::default()
         };
         let computed = max_pods(&self.limits, &input).pods;
