@@ -165,7 +165,7 @@ impl Scene {
     /// # Errors
     /// What does not.
     pub fn all_reach(&self) -> Outcome {
-        probe::answer(&self.cluster, &self.pods)?;
+        let _responders = probe::answer(&self.cluster, &self.pods)?;
         let probes = probe::plan(&self.cluster, &self.pods);
         ensure(!probes.is_empty(), "there is nothing to probe")?;
         let failures = probe::run(&self.cluster, probes)?;

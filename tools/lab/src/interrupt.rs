@@ -2,35 +2,57 @@
 //! up is not done here: work that sees the flag returns, and what it owns goes with it.
 
 use crate::error::LabError;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use std::io;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 static SET: Mutex<bool> = Mutex::new(false);
 static CHANGED: Condvar = Condvar::new();
 
-/// Begins to listen, instead of being ended by the signals. Call it after [`vpc_sim::isolate`] and
-/// before other threads start, which inherit that the signals are not for them.
+/// Begins to listen, instead of being ended by the signals. Call it after [`vpc_sim::isolate`].
+///
+/// By handlers, not by blocked signals and a thread that waits for them: processes that we start
+/// would inherit that the signals are blocked, and could not be stopped in the kind way.
 ///
 /// # Errors
-/// The kernel refuses the mask, or the thread.
+/// The kernel refuses the handlers, or the thread.
 pub fn listen() -> Result<(), LabError> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGHUP);
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)
-        .map_err(LabError::io("blocking signals"))?;
-    let wait = move || {
-        while signals.wait().is_ok() {
+    let (ready, listening) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("signals".into());
+    let thread = thread.spawn(move || {
+        if let Err(e) = receive(|| drop(ready.send(Ok(())))) {
+            // Nobody waits any more if listening had begun.
+            drop(ready.send(Err(e)));
+        }
+    });
+    thread.map_err(LabError::io("starting a thread"))?;
+    let began = listening
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread ended")));
+    began.map_err(LabError::io("listening for signals"))
+}
+
+fn receive(ready: impl FnOnce()) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        ready();
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
             *SET.lock().unwrap_or_else(PoisonError::into_inner) = true;
             CHANGED.notify_all();
         }
-    };
-    let thread = std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(wait);
-    thread.map(drop).map_err(LabError::io("starting a thread"))
+    })
 }
 
 /// Whether a person asked to stop.

@@ -32,4 +32,4 @@ pub use node::Node;
 pub use pod::Pod;
 pub use process::Process;
 pub use programs::Programs;
-pub use runtime::{Patience, Runtime, Tally};
+pub use runtime::{News, Patience, Runtime, Tally};

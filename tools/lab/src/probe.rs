@@ -74,25 +74,47 @@ impl fmt::Display for Probe {
     }
 }
 
-/// Starts responders in every pod and on every node. They end with the cluster.
+/// Responders that run until this value goes. A socket keeps its namespace alive, and with it a
+/// pod's link: as a pod's processes do, responders must end before the pod.
+#[derive(Debug)]
+pub struct Responders {
+    tasks: Option<JoinSet<()>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Drop for Responders {
+    fn drop(&mut self) {
+        if let Some(mut tasks) = self.tasks.take() {
+            // Each holds its socket until it has ended.
+            self.runtime.block_on(tasks.shutdown());
+        }
+    }
+}
+
+/// Starts responders in every pod and on every node.
 ///
 /// # Errors
 /// A socket can't be bound.
-pub fn answer(cluster: &Cluster, pods: &[Pod]) -> Result<(), LabError> {
+pub fn answer(cluster: &Cluster, pods: &[Pod]) -> Result<Responders, LabError> {
     let nodes = cluster.nodes().iter().map(|node| node.sim().net());
-    let pods = pods
-        .iter()
-        .filter_map(|pod| pod.netns.as_ref())
-        .map(|ns| ns.net().clone());
-    for net in nodes.chain(pods) {
-        let here = SocketAddr::from((Ipv4Addr::UNSPECIFIED, responder::PORT));
-        let (udp, tcp) = (net.udp(here)?, net.tcp_listener(here)?);
-        let _runtime = cluster.runtime().enter();
+    let pods = pods.iter().filter_map(|pod| pod.netns.as_ref());
+    let nets = nodes.chain(pods.map(|ns| ns.net().clone()));
+    let handle = cluster.runtime().handle();
+    let _here = handle.enter();
+    let mut tasks = JoinSet::new();
+    for net in nets {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, responder::PORT));
         let doing = || LabError::io("starting a responder");
-        tokio::spawn(responder::udp(UdpSocket::from_std(udp).map_err(doing())?));
-        tokio::spawn(responder::tcp(TcpListener::from_std(tcp).map_err(doing())?));
+        let udp = UdpSocket::from_std(net.udp(any)?).map_err(doing())?;
+        let tcp = TcpListener::from_std(net.tcp_listener(any)?).map_err(doing())?;
+        // Both run for ever; a probe without an answer tells of one that did not.
+        tasks.spawn(async { drop(responder::udp(udp).await) });
+        tasks.spawn(async { drop(responder::tcp(tcp).await) });
     }
-    Ok(())
+    Ok(Responders {
+        tasks: Some(tasks),
+        runtime: handle.clone(),
+    })
 }
 
 /// Every probe that the pods must pass: each to a pod of another node, a pod of its own, its node

@@ -60,6 +60,15 @@ pub struct Tally {
     pub up_after: Vec<Duration>,
 }
 
+/// What is told while work on many pods goes on.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// A pod is up.
+    Up(&'a Pod),
+    /// An ADD failed, in the plugin's words.
+    Failed(&'a Pod, &'a str),
+}
+
 impl Tally {
     /// Adds another's figures.
     pub fn extend(&mut self, other: Self) {
@@ -193,7 +202,7 @@ impl Runtime {
     }
 
     /// ADDs every pod, at most `at_once` at a time; a failed ADD is followed by DEL and tried again
-    /// while there is patience. `done` hears of each pod that is up.
+    /// while there is patience. `news` hears of each.
     ///
     /// # Errors
     /// The plugin can't be run, or a person asked to stop. Pods that failed are in the tally.
@@ -202,7 +211,7 @@ impl Runtime {
         pods: &mut [Pod],
         at_once: usize,
         patience: Patience,
-        done: impl Fn(&Pod) + Sync,
+        news: impl Fn(News<'_>) + Sync,
     ) -> Result<Tally, LabError> {
         let began = Instant::now();
         side_by_side(pods, at_once, |pod, tally| {
@@ -212,12 +221,14 @@ impl Runtime {
                 if call.ok() {
                     tally.adds.push(call.wall);
                     tally.up_after.push(began.elapsed());
-                    done(pod);
+                    news(News::Up(pod));
                     break;
                 }
+                let words = call.words();
+                news(News::Failed(pod, &words));
                 tally
                     .failed_adds
-                    .push(format!("{}: {}", pod.full_name(), call.words()));
+                    .push(format!("{}: {words}", pod.full_name()));
                 let del = self.del(pod)?;
                 if !del.ok() {
                     tally

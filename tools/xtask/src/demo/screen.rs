@@ -86,6 +86,12 @@ impl Phase<'_> {
         }
     }
 
+    /// Tells something that must not be missed.
+    pub(crate) fn note(&self, words: &str) {
+        let clear = if self.screen.live { "\r\x1b[K" } else { "" };
+        self.screen.write(&format!("{clear}    {words}\n"));
+    }
+
     /// Ends it with what came of it.
     pub(crate) fn done(self, good: bool, words: &str) {
         let mark = if good { "✓" } else { "✗" };

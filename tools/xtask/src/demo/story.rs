@@ -5,7 +5,7 @@ use super::screen::Screen;
 use super::{Mode, Options, map, sabotage};
 use lab::check::{self, Wrong};
 use lab::{
-    Cluster, ClusterSpec, DaemonSpec, LabError, Node, Patience, Pod, Programs, Runtime, probe,
+    Cluster, ClusterSpec, DaemonSpec, LabError, News, Node, Patience, Pod, Programs, Runtime, probe,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -122,10 +122,18 @@ fn bring_up(
             pods.push(Pod::make(node.sim(), &format!("web-{number}-{n}"))?);
         }
     }
-    let (up, wanted) = (AtomicUsize::new(0), pods.len());
-    let tally = runtime.add_all(pods, 2 * AT_ONCE, Patience::BENCH, |_| {
-        let up = up.fetch_add(1, Ordering::Relaxed) + 1;
-        phase.progress(&format!("{up} of {wanted} up"));
+    let (up, failed, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0), pods.len());
+    let tally = runtime.add_all(pods, 2 * AT_ONCE, Patience::BENCH, |news| match news {
+        News::Up(_) => {
+            let up = up.fetch_add(1, Ordering::Relaxed) + 1;
+            phase.progress(&format!("{up} of {wanted} up"));
+        }
+        News::Failed(pod, words) => {
+            // The first few tell; all are counted.
+            if failed.fetch_add(1, Ordering::Relaxed) < 3 {
+                phase.note(&format!("ADD of {} failed: {words}", pod.full_name()));
+            }
+        }
     })?;
     report.pods_up = pods.iter().filter(|p| p.is_up()).count();
     report.adds(&tally);
@@ -147,7 +155,7 @@ fn send_probes(
     pods: &[Pod],
 ) -> Result<(), LabError> {
     let phase = screen.phase("pods reach what they must");
-    probe::answer(cluster, pods)?;
+    let _responders = probe::answer(cluster, pods)?;
     let probes = probe::plan(cluster, pods);
     report.pings_expected = probes.len();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
