@@ -31,8 +31,14 @@ pub(crate) fn spool(attachment: &Attachment, conf: &Conf) -> io::Result<Spooled>
         let msg = format!("{SPOOL_MAX} releases wait there already");
         return Err(io::Error::new(io::ErrorKind::StorageFull, msg));
     }
-    let stone = tombstone(attachment, conf);
+    let mut stone = tombstone(attachment, conf);
     let path = dir.join(stone.file_name());
+    if let Some(earlier) = fs::read_to_string(&path)
+        .ok()
+        .and_then(|t| Tombstone::parse(&t).ok())
+    {
+        remember(&mut stone, earlier);
+    }
     let temporary = dir.join(format!(".{}.{}", stone.file_name(), std::process::id()));
     let written = write(&temporary, &stone).and_then(|()| fs::rename(&temporary, &path));
     if let Err(error) = written {
@@ -41,6 +47,17 @@ pub(crate) fn spool(attachment: &Attachment, conf: &Conf) -> io::Result<Spooled>
     }
     fs::File::open(dir)?.sync_all()?;
     Ok(Spooled(path))
+}
+
+/// A runtime sends a second DEL that knows less: it must not take away what the first one said.
+fn remember(stone: &mut Tombstone, earlier: Tombstone) {
+    if earlier.key != stone.key || earlier.boot_id != stone.boot_id {
+        return;
+    }
+    stone.released = stone.released.min(earlier.released);
+    stone.addresses.extend(earlier.addresses);
+    stone.addresses.sort_unstable();
+    stone.addresses.dedup();
 }
 
 fn write(path: &Path, stone: &Tombstone) -> io::Result<()> {

@@ -148,6 +148,7 @@ impl Kernel {
             .peer
             .ok_or_else(|| failed("find the pod's end", Errno::ENODEV))?;
         let mut batch = Batch::default();
+        verbs::set_up(&mut batch, pod);
         for &net in &w.pod_addresses {
             verbs::add_address(&mut batch, pod, net);
         }
@@ -167,6 +168,9 @@ impl Kernel {
 
 /// The `n`th request of the pod's side, in words.
 fn pod_step(w: &PodWiring, n: usize) -> String {
+    let Some(n) = n.checked_sub(1) else {
+        return format!("set the pod's {} up", w.pod_if);
+    };
     if let Some(net) = w.pod_addresses.get(n) {
         return format!("add address {net} to the pod's {}", w.pod_if);
     }

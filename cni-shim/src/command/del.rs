@@ -16,6 +16,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// For the second try, which is only for a daemon that has just come.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What to remove from the host's namespace.
 #[derive(Debug, Default)]
@@ -89,7 +91,7 @@ fn leave_word(
         }
     };
     let reply = Daemon::at(&conf.socket)
-        .release_now(request, Instant::now() + DEADLINE)
+        .release_now(request, Instant::now() + SECOND)
         .ok();
     if reply.is_some() {
         spooled.remove();

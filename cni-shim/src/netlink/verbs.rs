@@ -54,8 +54,8 @@ fn end_attributes(batch: &mut Batch, end: End<'_>, mtu: u32) {
     }
 }
 
-/// Creates both ends in place: `host` here and down, `pod` in the namespace `netns` and up. Fails
-/// with `EEXIST` if either name is taken.
+/// Creates both ends in place, both down: `host` here, `pod` in the namespace `netns`. Fails with
+/// `EEXIST` if either name is taken. (The kernel can't create an end up: `veth_open` wants the pair.)
 pub(crate) fn create_veth(batch: &mut Batch, host: End<'_>, pod: End<'_>, mtu: u32, netns: RawFd) {
     batch.begin(
         k::RTM_NEWLINK,
@@ -67,7 +67,7 @@ pub(crate) fn create_veth(batch: &mut Batch, host: End<'_>, pod: End<'_>, mtu: u
     batch.attr(k::IFLA_INFO_KIND, b"veth");
     let data = batch.nest(k::IFLA_INFO_DATA);
     let peer = batch.nest(k::VETH_INFO_PEER);
-    batch.put(&ifinfo(0, k::IFF_UP, k::IFF_UP));
+    batch.put(&ifinfo(0, 0, 0));
     end_attributes(batch, pod, mtu);
     batch.attr(k::IFLA_NET_NS_FD, &netns.to_ne_bytes());
     batch.close(peer);
