@@ -133,6 +133,7 @@ pub(crate) fn request_carries_everything() -> Outcome {
         "{}",
         request.timeout_ms
     );
+    drop(state);
     assert!(
         scene.wiring().host_if.starts_with("eni"),
         "the daemon names it"

@@ -138,10 +138,7 @@ pub(crate) fn move_route(ip: IpAddr, index: u32, metric: u32) -> io::Result<()> 
 pub(crate) fn flush_routes(index: u32) -> io::Result<()> {
     let here = Netns::host_of_thread()?;
     for r in routes(&here).iter().filter(|r| r.index == index) {
-        request(
-            RouteNetlinkMessage::DelRoute(route(r.dst.0, r.dst.1, index, r.metric)),
-            0,
-        )?;
+        delete_route(route(r.dst.0, r.dst.1, index, r.metric))?;
     }
     Ok(())
 }
