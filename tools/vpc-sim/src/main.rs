@@ -71,16 +71,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(SimError::Spec(e)) => {
             for problem in &e.problems {
-                eprintln!("vpc-sim: {problem}");
+                say(&format!("vpc-sim: {problem}"));
             }
             ExitCode::from(BAD_FILE)
         }
         Err(e @ SimError::File { .. }) => {
-            eprintln!("vpc-sim: {e}");
+            say(&format!("vpc-sim: {e}"));
             ExitCode::from(BAD_FILE)
         }
         Err(e) => {
-            eprintln!("vpc-sim: {e}");
+            say(&format!("vpc-sim: {e}"));
             ExitCode::FAILURE
         }
     }
@@ -156,7 +156,7 @@ async fn serve(
     }
     sim.shutdown().await;
     if !json {
-        eprintln!("vpc-sim: stopped, nothing is left");
+        say("vpc-sim: stopped, nothing is left");
     }
     Ok(())
 }
@@ -244,15 +244,15 @@ impl Outside {
 fn tell(ready: &Value) {
     let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
     let ec2 = &ready["ec2"];
-    eprintln!(
+    say(&format!(
         "EC2      {} in nodes, {} here",
         text(ec2, "inside"),
         text(ec2, "outside")
-    );
-    eprintln!("control  {}", text(ready, "control"));
-    eprintln!("internet {}", text(&ready["internet"], "ipv4"));
+    ));
+    say(&format!("control  {}", text(ready, "control")));
+    say(&format!("internet {}", text(&ready["internet"], "ipv4")));
     for node in ready["nodes"].as_array().into_iter().flatten() {
-        eprintln!(
+        say(&format!(
             "{}: {} {} at {} on {}; IMDS here {}",
             text(node, "name"),
             text(node, "instance_type"),
@@ -260,11 +260,16 @@ fn tell(ready: &Value) {
             text(node, "primary_address"),
             text(node, "link"),
             text(node, "imds"),
-        );
+        ));
         if node["ip_netns"].is_string() {
-            eprintln!("  {} PROGRAM", text(node, "ip_netns"));
+            say(&format!("  {} PROGRAM", text(node, "ip_netns")));
         }
-        eprintln!("  {} PROGRAM", text(node, "enter"));
+        say(&format!("  {} PROGRAM", text(node, "enter")));
     }
-    eprintln!("Ctrl-C removes everything");
+    say("Ctrl-C removes everything");
+}
+
+/// Words for people: nobody may be there to read them, and that is no reason to stop.
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
 }
