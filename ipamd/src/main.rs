@@ -7,6 +7,10 @@ use ipamd::report::{EXIT_SETTINGS, check_config, last_words, lines};
 use ipamd::{daemon, rpc};
 use std::error::Error;
 use std::process::ExitCode;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os().skip(1)) {
@@ -89,15 +93,21 @@ fn start() -> ExitCode {
     }
 }
 
+/// The level is for our own words: what libraries have to say is of interest only if it is bad.
 fn start_log(log: &config::Log) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(log.level)
-        .with_target(false);
+    let ours = ["ipamd", "ipam_engine", "ipam_core"].map(|target| (target, log.level));
+    let filter = Targets::new()
+        .with_default(log.level.min(Level::WARN))
+        .with_targets(ours);
+    let lines = tracing_subscriber::fmt::layer().with_target(false);
+    let registry = tracing_subscriber::registry();
     // Setting it twice is the only failure, and there is but this one.
     let _ = if log.json {
-        builder.json().try_init()
+        registry.with(lines.json().with_filter(filter)).try_init()
     } else {
-        builder.with_ansi(false).try_init()
+        registry
+            .with(lines.with_ansi(false).with_filter(filter))
+            .try_init()
     };
 }
 

@@ -234,6 +234,23 @@ fn growth_asks_for_all_at_once() {
     assert_eq!(world.total(), 110);
 }
 
+/// Demand that comes while a call is under way waits for its ENI's room: no further ENI for it.
+#[test]
+fn a_busy_eni_with_room_is_waited_for() {
+    let mut world = World::new("m5.large", prefix(1, 0, 0));
+    let describe = world.plan();
+    world.carry_out(&describe.actions[0]);
+    let assign = world.plan();
+    ipam_core::outcome::begin(&mut world.store, &assign.actions[0], world.now);
+    world.in_flight.extend(assign.actions[0].handle());
+    world.waiting = 30;
+    assert_eq!(world.plan().actions, vec![]);
+    // More than the first ENI can hold in all: the rest comes from another one at once.
+    world.waiting = 150;
+    let plan = world.plan();
+    assert!(matches!(plan.actions[..], [ipam_core::plan::Action::Create { count: 1, .. }]), "{plan:?}");
+}
+
 /// What is too much goes back, after a while, whole ENIs first; a short dip gives nothing back.
 #[test]
 fn shrinks_with_hysteresis() {

@@ -230,8 +230,10 @@ fn policy(read: &mut Reader<'_>) -> Policy {
 
 fn ec2(read: &mut Reader<'_>) -> Ec2 {
     let seconds = read.number("HTTP_TIMEOUT", 10..=600).unwrap_or(10);
+    // The SDK reads its own settings; what is set here would go before them.
+    let has_sdk_endpoint = read.text("AWS_ENDPOINT_URL_EC2").is_some();
     Ec2 {
-        endpoint: read.text("AWS_EC2_ENDPOINT"),
+        endpoint: read.text("AWS_EC2_ENDPOINT").filter(|_| !has_sdk_endpoint),
         timeout: millis(
             read.number("IPAMD_EC2_TIMEOUT_MS", 100..=LONGEST_MS),
             seconds * 1000,

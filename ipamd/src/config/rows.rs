@@ -133,5 +133,6 @@ pub(super) const STANDARD: &[Knob] = &[
     knob("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "", LOG_PATH, Works, "See `AWS_CONTAINER_CREDENTIALS_FULL_URI`."),
     knob("HTTPS_PROXY", "", Text("a URL"), Works, "Proxy for `https` addresses. Never used for link-local ones."),
     knob("HTTP_PROXY", "", Text("a URL"), Works, "Proxy for `http` addresses. Never used for link-local ones."),
+    knob("ALL_PROXY", "", Text("a URL"), Works, "Proxy for both, where the other two say nothing."),
     knob("NO_PROXY", "", Text("hosts and networks, commas between"), Works, "What is reached without a proxy."),
 ];

@@ -7,6 +7,7 @@ use ipam_engine::Handle;
 use ipam_engine::ports::KernelEvent;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkFlags;
 use netlink_sys::AsyncSocket;
 use rtnetlink::MulticastGroup;
 use std::collections::BTreeMap;
@@ -117,10 +118,14 @@ impl Monitor {
             RouteNetlinkMessage::NewLink(link) => {
                 let name = links::name(&link)?.to_owned();
                 let known = self.names.insert(link.header.index, name.clone());
+                let mac = eni_mac(&link, &self.net.settings.veth_prefix)?;
                 // Told again for every change of state: only the first, or a new name, is news.
                 let news = known.as_ref() != Some(&name);
-                let mac = eni_mac(&link, &self.net.settings.veth_prefix).filter(|_| news)?;
-                Some(KernelEvent::LinkAppeared(mac))
+                if !news && !link.header.flags.contains(LinkFlags::Up) {
+                    // Going down took its routes along, without a word about them.
+                    self.repair_soon();
+                }
+                news.then_some(KernelEvent::LinkAppeared(mac))
             }
             RouteNetlinkMessage::DelLink(link) => {
                 self.names.remove(&link.header.index);

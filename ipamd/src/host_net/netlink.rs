@@ -7,7 +7,9 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, 
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::Handle;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// The kernel answers at once; this is for a kernel that is stuck.
@@ -54,7 +56,11 @@ impl Refused {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct Netlink(Handle);
+pub(super) struct Netlink {
+    handle: Handle,
+    /// The kernel takes one dump a socket at a time (EBUSY).
+    dumping: Arc<Mutex<()>>,
+}
 
 impl Netlink {
     /// Opens the socket in the current network namespace. Must be called within the runtime.
@@ -62,7 +68,10 @@ impl Netlink {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         // It ends when the last handle is dropped.
         tokio::spawn(connection);
-        Ok(Self(handle))
+        Ok(Self {
+            handle,
+            dumping: Arc::default(),
+        })
     }
 
     fn request(
@@ -72,7 +81,10 @@ impl Netlink {
     ) -> Result<impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + use<>, Refused> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
-        self.0.clone().request(request).map_err(|_| Refused::Closed)
+        self.handle
+            .clone()
+            .request(request)
+            .map_err(|_| Refused::Closed)
     }
 
     /// Everything of one kind. A dump that the kernel marks as torn by changes is taken again.
@@ -82,6 +94,7 @@ impl Netlink {
     ) -> Result<Vec<RouteNetlinkMessage>, Refused> {
         /// `NLM_F_DUMP_INTR` (linux/netlink.h).
         const TORN: u16 = 0x10;
+        let _alone = self.dumping.lock().await;
         for _ in 0..5 {
             let mut answers = Box::pin(self.request(message.clone(), NLM_F_DUMP)?);
             let mut found = Vec::new();

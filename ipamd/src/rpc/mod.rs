@@ -72,11 +72,17 @@ pub async fn serve(
 /// Root and the daemon's own user may call.
 fn admit(request: Request<()>, owner: u32) -> Result<Request<()>, Status> {
     let info = request.extensions().get::<UdsConnectInfo>();
-    match info.and_then(|info| info.peer_cred).map(|cred| cred.uid()) {
-        Some(uid) if uid == 0 || uid == owner => Ok(request),
-        Some(uid) => Err(Status::permission_denied(format!(
-            "user {uid} may not call ipamd"
-        ))),
+    admitted(
+        info.and_then(|info| info.peer_cred).map(|cred| cred.uid()),
+        owner,
+    )
+    .map(|()| request)
+}
+
+fn admitted(caller: Option<u32>, owner: u32) -> Result<(), Status> {
+    match caller {
+        Some(uid) if uid == 0 || uid == owner => Ok(()),
+        Some(uid) => Err(Status::permission_denied(format!("user {uid} may not call ipamd"))),
         None => Err(Status::permission_denied("the caller's user is not known")),
     }
 }

@@ -1,7 +1,7 @@
 //! More addresses: all that are needed, at once.
 
 use super::{Action, Draft, Note, Scope, target};
-use crate::{Block, BlockKind, Eni, EniHandle, Family, Phase, SubnetId};
+use crate::{Block, BlockKind, Eni, EniHandle, Family, Intent, Phase, SubnetId};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -70,38 +70,46 @@ fn slots(draft: &Draft<'_>) -> u32 {
     draft.input.limits.ipv4_per_eni.saturating_sub(1)
 }
 
-/// One Assign for each attached ENI with room, the first ENIs first. Returns what is still missing.
+/// One Assign for each attached ENI with room, the first ENIs first. An ENI that is busy with a call
+/// keeps its room for the next plan: waiting for it is cheaper than another ENI. Returns what is
+/// still missing.
 fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
     let store = draft.store;
-    let mut enis: Vec<&Eni> = store.enis.values().filter(|e| takes_blocks(e)).collect();
+    let mut enis: Vec<&Eni> = store.enis.values().filter(|e| will_take_blocks(e)).collect();
     enis.sort_by_key(|e| (e.card, e.device_index));
     for eni in enis {
-        let Some(id) = eni.id.clone().filter(|_| missing > 0) else {
-            continue;
-        };
-        if !draft.idle(eni) {
+        let held = draft.input.memory.held(&[Scope::Eni(eni.handle)], draft.now).is_some();
+        if missing == 0 || held {
             continue;
         }
-        let Some(kind) = kind_for(draft, &eni.subnet) else {
-            continue;
-        };
-        let held = u32::try_from(eni.blocks.len()).unwrap_or(u32::MAX);
-        let room = slots(draft).saturating_sub(held);
-        let count = room.min(blocks_for(draft, &eni.subnet, kind, missing));
+        let Some(kind) = kind_for(draft, &eni.subnet) else { continue };
+        let count = room(draft, eni).min(blocks_for(draft, &eni.subnet, kind, missing));
         if count == 0 {
             continue;
         }
-        missing = arrange(draft, kind, count, missing);
-        let (handle, family) = (eni.handle, Family::V4);
-        draft.act(Action::Assign {
-            handle,
-            eni: id,
-            family,
-            kind,
-            count,
-        });
+        match eni.id.clone().filter(|_| takes_blocks(eni) && draft.idle(eni)) {
+            Some(id) => {
+                missing = arrange(draft, kind, count, missing);
+                let (handle, family) = (eni.handle, Family::V4);
+                draft.act(Action::Assign { handle, eni: id, family, kind, count });
+            }
+            None => {
+                let brings = kind.capacity(Family::V4).saturating_mul(count);
+                missing = missing.saturating_sub(brings);
+            }
+        }
     }
     missing
+}
+
+/// Slots that neither hold a block nor wait for one.
+fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
+    let asked = match &eni.intent {
+        Some(Intent::Create { count, .. } | Intent::Assign { count, .. }) => *count,
+        _ => 0,
+    };
+    let held = u32::try_from(eni.blocks.len()).unwrap_or(u32::MAX);
+    slots(draft).saturating_sub(held.saturating_add(asked))
 }
 
 /// Where every slot is taken and prefixes are wanted, single addresses that nobody uses give way: a
@@ -140,6 +148,12 @@ fn make_room(draft: &mut Draft<'_>, missing: u32) {
             });
         }
     }
+}
+
+/// Takes blocks now or after the calls that are under way.
+fn will_take_blocks(eni: &Eni) -> bool {
+    let coming = matches!(eni.phase, Phase::Creating | Phase::Created);
+    takes_blocks(eni) || coming && eni.unmanaged.is_none() && eni.in_doubt_since.is_none()
 }
 
 fn takes_blocks(eni: &Eni) -> bool {
