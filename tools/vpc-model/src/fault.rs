@@ -77,7 +77,7 @@ pub enum Effect {
     Throttle,
     /// Describe calls show the VPC as it was so long ago.
     Stale {
-        /// Milliseconds.
+        /// Milliseconds; the past is kept for ten minutes.
         ms: u64,
     },
     /// IMDS does not list this ENI, all while the rule stands.
@@ -88,7 +88,7 @@ pub enum Effect {
     },
     /// IMDS shows interfaces as they were so long ago.
     ImdsStale {
-        /// Milliseconds.
+        /// Milliseconds; the past is kept for ten minutes.
         ms: u64,
     },
     /// IMDS answers with this HTTP status.

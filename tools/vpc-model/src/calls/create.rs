@@ -1,6 +1,6 @@
 //! CreateNetworkInterface.
 
-use super::not_found::{GROUP, SUBNET};
+use super::not_found::{GROUP_OF_ENI, SUBNET};
 use crate::admission::Caller;
 use crate::alloc::{GotV4, GotV6, Refusal, take_v4, take_v6};
 use crate::error::ApiError;
@@ -119,7 +119,7 @@ impl Vpc {
 
     fn check_create(&self, r: &CreateNetworkInterface, subnet: &SubnetId) -> Result<(), ApiError> {
         SUBNET.require(&[subnet], |id| self.subnets.contains_key(id))?;
-        GROUP.require(&r.groups, |id| self.groups.contains_key(id))?;
+        GROUP_OF_ENI.require(&r.groups, |id| self.groups.contains_key(id))?;
         super::tags::check(&BTreeMap::new(), &r.tags)?;
         super::modify::check_tracking(&r.tracking)?;
         if r.interface_type

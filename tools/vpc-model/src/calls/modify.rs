@@ -1,6 +1,6 @@
 //! ModifyNetworkInterfaceAttribute.
 
-use super::not_found::GROUP;
+use super::not_found::GROUP_OF_ENI;
 use crate::error::ApiError;
 use crate::request::{EniAttribute, ModifyNetworkInterfaceAttribute, Tracking};
 use crate::response::Response;
@@ -24,7 +24,7 @@ impl Vpc {
                 eni.tracking = *tracking;
             }
             Some(EniAttribute::Groups(groups)) => {
-                GROUP.require(groups, |id| self.groups.contains_key(id))?;
+                GROUP_OF_ENI.require(groups, |id| self.groups.contains_key(id))?;
                 if groups.is_empty() {
                     return Err(ApiError::missing("groupId"));
                 }

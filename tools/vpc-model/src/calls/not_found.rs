@@ -47,6 +47,13 @@ pub(crate) const GROUP: Kind = Kind {
     noun: "security group",
 };
 
+/// A group that is to be put on an interface (*documented*: its own code for that case).
+pub(crate) const GROUP_OF_ENI: Kind = Kind {
+    prefix: "sg-",
+    code: "InvalidSecurityGroupID",
+    noun: "securityGroup ID",
+};
+
 impl Kind {
     /// EC2's long ids are the prefix and 8 or 17 hex digits; tests may use any letters and digits.
     pub(crate) fn check(self, id: &str) -> Result<(), ApiError> {

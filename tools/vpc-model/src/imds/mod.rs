@@ -60,7 +60,7 @@ pub struct ImdsReply {
 pub struct ImdsAnswer {
     /// 200, 400, 401, 403, 404, 405, …
     pub status: u16,
-    /// `text/plain`, `application/json` or `text/html`.
+    /// `text/plain`, for JSON too (*recorded*), or `text/html`.
     pub content_type: &'static str,
     /// Header `X-Aws-Ec2-Metadata-Token-Ttl-Seconds`, seconds that the token will still live.
     pub token_ttl: Option<u64>,
@@ -196,9 +196,6 @@ impl Vpc {
             Some(body) => ImdsAnswer::text(body),
             None => ImdsAnswer::error(404),
         };
-        if answer.status == 200 && answer.body.starts_with('{') {
-            answer.content_type = "application/json";
-        }
         answer.token_ttl = ttl;
         answer
     }

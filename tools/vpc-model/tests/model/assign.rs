@@ -1,7 +1,7 @@
 use crate::world::{World, addresses, assign, named, prefixes, spec};
 use vpc_model::ids::EniId;
 use vpc_model::request::{
-    AssignIpv6Addresses, AssignPrivateIpAddresses, UnassignIpv6Addresses,
+    AssignIpv6Addresses, AssignPrivateIpAddresses, DeleteNetworkInterface, UnassignIpv6Addresses,
     UnassignPrivateIpAddresses, WantedV4, WantedV6,
 };
 use vpc_model::spec::{ReservationKind, ReservationSpec};
@@ -193,6 +193,21 @@ fn reassignment_moves_an_address() {
         (3, free - 1)
     );
     assert_eq!(w.vpc.books(w.now), []);
+}
+
+#[test]
+fn an_address_is_free_again_however_it_was_given_back() {
+    let mut w = World::new();
+    let to = w.create("subnet-a");
+    let first = w.create_with("subnet-a", named(&["10.0.3.77"]));
+    w.call(DeleteNetworkInterface { eni: first }).unwrap();
+    w.call(assign(&to, named(&["10.0.3.77"]))).unwrap();
+    w.call(unassign(&to, &["10.0.3.77"], &[])).unwrap();
+    let primary = w.primary("n2").private_ip.to_string();
+    w.vpc.terminate_instance("n2", w.now).unwrap();
+    w.call(assign(&to, named(&["10.0.3.77", &primary])))
+        .unwrap();
+    assert_eq!(w.eni(&to).addresses.len(), 3);
 }
 
 #[test]

@@ -3,7 +3,7 @@ use vpc_model::NodeSpec;
 use vpc_model::ids::{AttachmentId, EniId};
 use vpc_model::request::{
     AttachNetworkInterface, DeleteNetworkInterface, DetachNetworkInterface, EniAttribute,
-    ModifyNetworkInterfaceAttribute,
+    ModifyNetworkInterfaceAttribute, Tracking,
 };
 
 fn detach(attachment: &AttachmentId, force: bool) -> DetachNetworkInterface {
@@ -187,7 +187,16 @@ fn other_attributes_change() {
         .unwrap();
     w.call(modify(&eni, EniAttribute::SourceDestCheck(false)))
         .unwrap();
+    let tracking = |udp| Tracking {
+        udp: Some(udp),
+        ..Tracking::default()
+    };
+    w.call(modify(&eni, EniAttribute::Tracking(tracking(42))))
+        .unwrap();
+    let (code, _) = w.refused(modify(&eni, EniAttribute::Tracking(tracking(61))));
+    assert_eq!(code, "InvalidParameterValue");
     let shown = w.eni(&eni);
+    assert_eq!(shown.tracking, tracking(42));
     assert_eq!(
         (shown.description.as_str(), shown.source_dest_check),
         ("new", false)

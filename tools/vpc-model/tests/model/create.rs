@@ -76,8 +76,8 @@ fn refusals_have_ec2s_words_and_change_nothing() {
         ),
         (
             no_such_group,
-            "InvalidGroup.NotFound",
-            "The security group 'sg-none' does not exist",
+            "InvalidSecurityGroupID.NotFound",
+            "The securityGroup ID 'sg-none' does not exist",
         ),
         (primary(&taken), "InvalidIPAddress.InUse", "already in use"),
         (

@@ -285,6 +285,18 @@ fn the_small_lists() {
         panic!("other answer")
     };
     assert_eq!(page.items[0].cidrs, ["10.0.0.0/16".parse().unwrap()]);
+    let by = Describe::default()
+        .filter("association.main", "true")
+        .filter("vpc-id", "vpc-*");
+    let Response::RouteTables(page) = w.call(Action::DescribeRouteTables(by)).unwrap() else {
+        panic!("other answer")
+    };
+    assert!(page.items[0].id.starts_with("rtb-"));
+    let none = Describe::ids(["rtb-none".to_owned()]);
+    assert_eq!(
+        w.refused(Action::DescribeRouteTables(none)).0,
+        "InvalidRouteTableID.NotFound"
+    );
     let zones = Action::DescribeAvailabilityZones {
         by: Describe::default(),
         zone_ids: Vec::new(),
