@@ -2,7 +2,7 @@
 //! frame, a reply frame, `grpc-status` in the trailers.
 
 use super::RpcError;
-use super::stream::{Interest, Stream, block_on};
+use super::stream::{Stream, block_on};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::{Connection, SendRequest};
 use http::{HeaderMap, Request};
@@ -10,7 +10,6 @@ use prost::Message;
 use std::future::{Future, poll_fn};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -21,8 +20,7 @@ const REPLY_MAX: usize = 1 << 20;
 pub(super) struct Connected {
     send: SendRequest<Bytes>,
     connection: Connection<Stream, Bytes>,
-    socket: Rc<UnixStream>,
-    interest: Interest,
+    stream: Stream,
 }
 
 impl std::fmt::Debug for Connected {
@@ -34,20 +32,18 @@ impl std::fmt::Debug for Connected {
 impl Connected {
     /// Speaks HTTP/2 on a fresh connection that doesn't block.
     pub(super) fn new(socket: UnixStream, deadline: Instant) -> Result<Self, RpcError> {
-        let socket = Rc::new(socket);
-        let (stream, interest) = Stream::new(Rc::clone(&socket));
+        let stream = Stream::new(socket);
         let mut builder = h2::client::Builder::new();
         builder.enable_push(false);
-        let handshake = builder.handshake(stream);
-        let (send, connection) = block_on(handshake, &socket, &interest, deadline)
+        let handshake = builder.handshake(stream.clone());
+        let (send, connection) = block_on(handshake, &stream, deadline)
             .map_err(RpcError::Broken)?
             .ok_or(RpcError::Deadline)?
             .map_err(broken)?;
         Ok(Self {
             send,
             connection,
-            socket,
-            interest,
+            stream,
         })
     }
 
@@ -71,7 +67,7 @@ impl Connected {
                 (Poll::Pending, Poll::Pending) => Poll::Pending,
             }
         });
-        let bytes = block_on(both, &self.socket, &self.interest, deadline)
+        let bytes = block_on(both, &self.stream, deadline)
             .map_err(RpcError::Broken)?
             .ok_or(RpcError::Deadline)??;
         P::decode(bytes).map_err(|e| RpcError::Reply(e.to_string()))

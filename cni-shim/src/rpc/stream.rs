@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -16,28 +16,43 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether the task waits until the socket takes bytes; it waits for bytes from it in any case.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interest(Rc<Cell<bool>>);
+/// A connection that never blocks. What is written is held until the task waits, so that greeting,
+/// settings and request leave in one `send` and wake the daemon once.
+#[derive(Clone, Debug)]
+pub(super) struct Stream(Rc<RefCell<Flow>>);
 
-/// A connection that never blocks.
 #[derive(Debug)]
-pub(super) struct Stream {
-    socket: Rc<UnixStream>,
-    interest: Interest,
+struct Flow {
+    socket: UnixStream,
+    /// Not sent yet. HTTP/2's flow control bounds it: 64 KiB and some frames.
+    out: Vec<u8>,
+    /// The last read got less than it asked for: the next one would only say "would block".
+    drained: bool,
 }
 
 impl Stream {
     /// `socket` is non-blocking.
-    pub(super) fn new(socket: Rc<UnixStream>) -> (Self, Interest) {
-        let interest = Interest::default();
-        (
-            Self {
-                socket,
-                interest: interest.clone(),
-            },
-            interest,
-        )
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Self(Rc::new(RefCell::new(Flow {
+            socket,
+            out: Vec::new(),
+            drained: false,
+        })))
+    }
+}
+
+impl Flow {
+    /// Sends what is held, as far as the socket takes it.
+    fn send(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match self.socket.write(&self.out) {
+                Ok(count) => drop(self.out.drain(..count)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -47,12 +62,21 @@ impl AsyncRead for Stream {
         _: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match (&*self.socket).read(into.initialize_unfilled()) {
+        let mut flow = self.0.borrow_mut();
+        if flow.drained {
+            return Poll::Pending;
+        }
+        let space = into.initialize_unfilled();
+        match flow.socket.read(space) {
             Ok(count) => {
+                flow.drained = count > 0 && count < space.len();
                 into.advance(count);
                 Poll::Ready(Ok(()))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                flow.drained = true;
+                Poll::Pending
+            }
             Err(e) => Poll::Ready(Err(e)),
         }
     }
@@ -64,13 +88,8 @@ impl AsyncWrite for Stream {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match (&*self.socket).write(bytes) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.interest.0.set(true);
-                Poll::Pending
-            }
-            other => Poll::Ready(other),
-        }
+        self.0.borrow_mut().out.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -78,7 +97,11 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.socket.shutdown(std::net::Shutdown::Write))
+        let mut flow = self.0.borrow_mut();
+        Poll::Ready(
+            flow.send()
+                .and_then(|()| flow.socket.shutdown(std::net::Shutdown::Write)),
+        )
     }
 }
 
@@ -91,11 +114,10 @@ impl Wake for Again {
     }
 }
 
-/// Drives a task that waits for `socket` only; `None` at the deadline.
+/// Drives a task that waits for `stream` only; `None` at the deadline.
 pub(super) fn block_on<T>(
     task: impl Future<Output = T>,
-    socket: &UnixStream,
-    interest: &Interest,
+    stream: &Stream,
     deadline: Instant,
 ) -> io::Result<Option<T>> {
     let mut task = pin!(task);
@@ -107,19 +129,21 @@ pub(super) fn block_on<T>(
         if let Poll::Ready(result) = task.as_mut().poll(&mut context) {
             return Ok(Some(result));
         }
-        if !again.0.load(Ordering::Relaxed) && !wait(socket, interest, deadline)? {
+        if !again.0.load(Ordering::Relaxed) && !wait(&mut stream.0.borrow_mut(), deadline)? {
             return Ok(None);
         }
     }
 }
 
-/// Waits for the socket; `false` at the deadline.
-fn wait(socket: &UnixStream, interest: &Interest, deadline: Instant) -> io::Result<bool> {
-    let mut events = PollFlags::POLLIN;
-    if interest.0.take() {
-        events |= PollFlags::POLLOUT;
-    }
+/// Sends what is held and waits for the socket; `false` at the deadline.
+fn wait(flow: &mut Flow, deadline: Instant) -> io::Result<bool> {
+    flow.drained = false;
     loop {
+        flow.send()?;
+        let mut events = PollFlags::POLLIN;
+        if !flow.out.is_empty() {
+            events |= PollFlags::POLLOUT;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
@@ -127,8 +151,11 @@ fn wait(socket: &UnixStream, interest: &Interest, deadline: Instant) -> io::Resu
         // Whole milliseconds, rounded up: a wait of 0 would spin.
         let millis = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(socket.as_fd(), events)], timeout) {
+        let mut polled = [PollFd::new(flow.socket.as_fd(), events)];
+        match poll(&mut polled, timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
+            // Room to send is no news for the task.
+            Ok(_) if polled[0].revents() == Some(PollFlags::POLLOUT) => {}
             Ok(_) => return Ok(true),
             Err(errno) => return Err(errno.into()),
         }
