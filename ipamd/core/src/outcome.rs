@@ -416,22 +416,27 @@ fn refused_blocks(
     now: Timestamp,
     otherwise: Scope,
 ) {
+    // CreateNetworkInterface has one message for both ("free Ipv4 addresses or prefixes").
+    let mut error = error.clone();
+    if error.class == ErrorClass::NoFreePrefix && kind == BlockKind::Address {
+        error.class = ErrorClass::SubnetFull;
+    }
+    let error = &error;
     match error.class {
         // Fewer at once may still be had.
         ErrorClass::NoFreePrefix | ErrorClass::SubnetFull if count > 1 => {
             memory.batch.insert((subnet, kind), count / 2);
         }
-        ErrorClass::NoFreePrefix => {
-            memory.failed(Scope::Subnet(subnet, BlockKind::Prefix), error, now);
-        }
-        ErrorClass::SubnetFull => {
-            memory.failed(Scope::Subnet(subnet.clone(), kind), error, now);
+        ErrorClass::NoFreePrefix | ErrorClass::SubnetFull => {
             // A subnet without a free address has no free prefix either.
             if kind == BlockKind::Address {
-                memory.failed(Scope::Subnet(subnet, BlockKind::Prefix), error, now);
+                memory.failed(Scope::Subnet(subnet.clone(), BlockKind::Prefix), error, now);
             }
+            memory.failed(Scope::Subnet(subnet, kind), error, now);
         }
-        ErrorClass::PrefixUnsupported => memory.prefix_unsupported = true,
+        ErrorClass::PrefixUnsupported if kind == BlockKind::Prefix => {
+            memory.prefix_unsupported = true;
+        }
         ErrorClass::Throttled => {}
         _ => memory.failed(otherwise, error, now),
     }
@@ -450,6 +455,7 @@ fn refused_attach(
         ErrorClass::IndexTaken => {
             memory.taken.insert(place);
             memory.look = true;
+            memory.failed(Scope::Eni(handle), error, now);
         }
         ErrorClass::InstanceFull | ErrorClass::EniFull => {
             memory.look = true;

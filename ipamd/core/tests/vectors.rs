@@ -248,7 +248,13 @@ fn a_busy_eni_with_room_is_waited_for() {
     // More than the first ENI can hold in all: the rest comes from another one at once.
     world.waiting = 150;
     let plan = world.plan();
-    assert!(matches!(plan.actions[..], [ipam_core::plan::Action::Create { count: 1, .. }]), "{plan:?}");
+    assert!(
+        matches!(
+            plan.actions[..],
+            [ipam_core::plan::Action::Create { count: 1, .. }]
+        ),
+        "{plan:?}"
+    );
 }
 
 /// What is too much goes back, after a while, whole ENIs first; a short dip gives nothing back.

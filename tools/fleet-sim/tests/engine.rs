@@ -310,3 +310,16 @@ fn settles_as_the_tables_say() {
     );
     assert_eq!(settled.pods_up, 58);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_subnet_is_not_hammered() {
+    let world = World::new(spec("m5.large", "10.0.0.0/28")).unwrap();
+    let mut node = Node::new(&world, "a").unwrap();
+    node.start(settings(prefixes()));
+    for n in 0..20 {
+        drop(node.add(n, Duration::from_secs(1)).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    // A few tries to find out what can be had, then one every five minutes for each kind.
+    assert!(total(&world) < 45, "{:?}", calls(&world));
+}

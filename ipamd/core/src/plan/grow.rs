@@ -59,11 +59,15 @@ fn kind_for(draft: &mut Draft<'_>, subnet: &SubnetId) -> Option<BlockKind> {
     None
 }
 
-/// How many blocks of `kind` make up `addresses`, within what EC2 lately granted at once.
-fn blocks_for(draft: &Draft<'_>, subnet: &SubnetId, kind: BlockKind, addresses: u32) -> u32 {
-    let blocks = addresses.div_ceil(kind.capacity(Family::V4));
+/// Of `wanted` blocks, how many to ask for at once: no more than EC2 lately granted.
+fn batch(draft: &Draft<'_>, subnet: &SubnetId, kind: BlockKind, wanted: u32) -> u32 {
     let limit = draft.input.memory.batch.get(&(subnet.clone(), kind));
-    limit.map_or(blocks, |limit| blocks.min((*limit).max(1)))
+    limit.map_or(wanted, |limit| wanted.min((*limit).max(1)))
+}
+
+/// How many blocks of a kind make up so many addresses.
+const fn blocks(kind: BlockKind, addresses: u32) -> u32 {
+    addresses.div_ceil(kind.capacity(Family::V4))
 }
 
 fn slots(draft: &Draft<'_>) -> u32 {
@@ -75,29 +79,49 @@ fn slots(draft: &Draft<'_>) -> u32 {
 /// still missing.
 fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
     let store = draft.store;
-    let mut enis: Vec<&Eni> = store.enis.values().filter(|e| will_take_blocks(e)).collect();
+    let mut enis: Vec<&Eni> = store
+        .enis
+        .values()
+        .filter(|e| will_take_blocks(e))
+        .collect();
     enis.sort_by_key(|e| (e.card, e.device_index));
     for eni in enis {
-        let held = draft.input.memory.held(&[Scope::Eni(eni.handle)], draft.now).is_some();
+        let held = draft
+            .input
+            .memory
+            .held(&[Scope::Eni(eni.handle)], draft.now)
+            .is_some();
         if missing == 0 || held {
             continue;
         }
-        let Some(kind) = kind_for(draft, &eni.subnet) else { continue };
-        let count = room(draft, eni).min(blocks_for(draft, &eni.subnet, kind, missing));
+        let Some(kind) = kind_for(draft, &eni.subnet) else {
+            continue;
+        };
+        let wanted = room(draft, eni).min(blocks(kind, missing));
+        let count = batch(draft, &eni.subnet, kind, wanted);
         if count == 0 {
             continue;
         }
-        match eni.id.clone().filter(|_| takes_blocks(eni) && draft.idle(eni)) {
+        match eni
+            .id
+            .clone()
+            .filter(|_| takes_blocks(eni) && draft.idle(eni))
+        {
             Some(id) => {
-                missing = arrange(draft, kind, count, missing);
+                arrange(draft, kind, count);
                 let (handle, family) = (eni.handle, Family::V4);
-                draft.act(Action::Assign { handle, eni: id, family, kind, count });
+                draft.act(Action::Assign {
+                    handle,
+                    eni: id,
+                    family,
+                    kind,
+                    count,
+                });
             }
-            None => {
-                let brings = kind.capacity(Family::V4).saturating_mul(count);
-                missing = missing.saturating_sub(brings);
-            }
+            None => draft.plan.report.note(Note::Growing(draft.coming)),
         }
+        // What is not asked for now has its room here, too.
+        missing = missing.saturating_sub(kind.capacity(Family::V4).saturating_mul(wanted));
     }
     missing
 }
@@ -205,14 +229,16 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
         let Some(kind) = kind_for(draft, &subnet) else {
             break;
         };
-        let count = slots(draft).min(blocks_for(draft, &subnet, kind, missing));
+        let wanted = slots(draft).min(blocks(kind, missing));
+        let count = batch(draft, &subnet, kind, wanted);
         if count == 0 {
             break;
         }
         let handle = EniHandle(draft.store.next_handle().0 + u64::from(made_count));
         let device_index = next_index(draft, card, &made);
         made.push(device_index);
-        missing = arrange(draft, kind, count, missing);
+        arrange(draft, kind, count);
+        missing = missing.saturating_sub(kind.capacity(Family::V4).saturating_mul(wanted));
         draft.act(Action::Create {
             handle,
             token: format!("{}-{}", draft.input.token_prefix, handle.0),
@@ -228,11 +254,10 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
 }
 
 /// Books blocks that are being asked for.
-fn arrange(draft: &mut Draft<'_>, kind: BlockKind, count: u32, missing: u32) -> u32 {
+fn arrange(draft: &mut Draft<'_>, kind: BlockKind, count: u32) {
     let brings = kind.capacity(Family::V4).saturating_mul(count);
     draft.coming = draft.coming.saturating_add(brings);
     draft.supply = draft.supply.saturating_add(brings);
-    missing.saturating_sub(brings)
 }
 
 /// The lowest place on a card that no ENI has, as far as we know.
