@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a package of the workspace may depend on within it. Tests of a package may depend on more.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("ipam-core", &[]),
     ("ipam-engine", &["ipam-core"]),
     ("ipam-proto", &["ipam-core"]),
@@ -24,13 +24,21 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "vpc-sim",
         ],
     ),
+    ("fleet-sim", &["ipam-core", "ipam-engine", "vpc-model"]),
     ("lab", &["ipam-proto", "vpc-model", "vpc-sim"]),
     ("max-pods", &["ipam-core"]),
     ("vpc-model", &[]),
     ("vpc-sim", &["vpc-model"]),
     (
         "xtask",
-        &["ipam-core", "ipam-engine", "lab", "vpc-model", "vpc-sim"],
+        &[
+            "fleet-sim",
+            "ipam-core",
+            "ipam-engine",
+            "lab",
+            "vpc-model",
+            "vpc-sim",
+        ],
     ),
 ];
 
