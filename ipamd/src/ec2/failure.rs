@@ -17,19 +17,12 @@ where
 {
     match error {
         SdkError::ServiceError(answer) => {
-            let status = answer.raw().status().as_u16();
             let meta = answer.err().meta();
-            answered(action, meta.code(), meta.message(), status)
+            let words = meta.message().map_or_else(|| chain(error), str::to_owned);
+            answered(action, meta.code(), &words, answer.raw().status().as_u16())
         }
         SdkError::ResponseError(answer) => {
-            let status = answer.raw().status().as_u16();
-            // A good status whose body broke off: it was done, but what?
-            let status = if (400..500).contains(&status) {
-                status
-            } else {
-                599
-            };
-            answered(action, None, Some(&chain(error)), status)
+            answered(action, None, &chain(error), answer.raw().status().as_u16())
         }
         SdkError::ConstructionFailure(_) => own(action, ErrorClass::Other, "NotSent", error),
         SdkError::TimeoutError(_) => own(action, ErrorClass::UnknownOutcome, "Timeout", error),
@@ -55,16 +48,14 @@ where
     }
 }
 
-fn answered(
-    action: &'static str,
-    code: Option<&str>,
-    message: Option<&str>,
-    status: u16,
-) -> CloudError {
-    let message = message.unwrap_or_default();
-    let class = classify(action, code.unwrap_or_default(), message, status);
+fn answered(action: &'static str, code: Option<&str>, words: &str, status: u16) -> CloudError {
+    let class = match code {
+        // A good status whose body can't be read: it was done, but what?
+        None if status < 400 => ErrorClass::UnknownOutcome,
+        _ => classify(action, code.unwrap_or_default(), words, status),
+    };
     let code = code.map_or_else(|| format!("Http{status}"), str::to_owned);
-    let mut message = shorten(message);
+    let mut message = shorten(words);
     if class == ErrorClass::Unauthorized {
         message = format!("this node may not call ec2:{action}: {message}");
     }

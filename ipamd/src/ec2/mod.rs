@@ -4,6 +4,7 @@
 //! and a repeated count-based Assign gives twice. The client is made when it is first needed, so
 //! that a start waits for nothing.
 
+mod calls;
 mod classify;
 mod failure;
 mod tags;
@@ -19,15 +20,14 @@ use crate::aws::{self, Site};
 use crate::config;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::SharedHttpClient;
-use aws_sdk_ec2::types::{Filter, NetworkInterface, NetworkInterfaceAttachmentChanges};
+use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use calls::incomplete;
 use failure::failure;
 use ipam_core::cloud::{CloudError, ErrorClass};
 use ipam_core::{Block, BlockKind, EniId, EniView, Family, InstanceId, SubnetId};
 use ipam_engine::ports::{Cloud, CreateEni, Fut};
-use ipnet::{IpNet, Ipv4Net};
-use std::net::IpAddr;
+use ipnet::Ipv4Net;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::sync::OnceCell;
 
 /// Pages of one Describe. An instance has some tens of ENIs at most; a page holds up to 1000.
@@ -158,178 +158,6 @@ impl Ec2 {
             .filter_map(|eni| self.view(eni, &instance))
             .collect())
     }
-
-    async fn create_eni(&self, request: CreateEni) -> Result<EniView, CloudError> {
-        const ACTION: &str = "CreateNetworkInterface";
-        let (client, instance) = self.ready(ACTION).await?;
-        let groups = request
-            .security_groups
-            .into_iter()
-            .map(|group| group.0)
-            .collect();
-        let mut call = client
-            .create_network_interface()
-            .client_token(request.token)
-            .subnet_id(request.subnet.0)
-            .description(tags::description(&instance))
-            .set_groups(Some(groups))
-            .tag_specifications(tags::specification(
-                &instance,
-                SystemTime::now(),
-                &self.settings,
-            ));
-        if request.count > 0 {
-            let count = count(ACTION, request.count)?;
-            call = match (request.family, request.kind) {
-                (Family::V4, BlockKind::Address) => call.secondary_private_ip_address_count(count),
-                (Family::V4, BlockKind::Prefix) => call.ipv4_prefix_count(count),
-                (Family::V6, BlockKind::Address) => call.ipv6_address_count(count),
-                (Family::V6, BlockKind::Prefix) => call.ipv6_prefix_count(count),
-            };
-        }
-        let answer = call.send().await.map_err(|error| failure(ACTION, &error))?;
-        let eni = answer
-            .network_interface
-            .ok_or_else(|| incomplete(ACTION, "no interface"))?;
-        if let Some(subnet) = view::needs_subnet(&eni, &self.site) {
-            self.learn_subnet(client, subnet).await;
-        }
-        let view = self.view(&eni, &instance);
-        let mut view = view.ok_or_else(|| incomplete(ACTION, "an incomplete interface"))?;
-        // Its tags may lag behind it.
-        view.ours = true;
-        Ok(view)
-    }
-
-    async fn attach_eni(&self, eni: EniId, index: u32, card: u32) -> Result<String, CloudError> {
-        const ACTION: &str = "AttachNetworkInterface";
-        let (client, instance) = self.ready(ACTION).await?;
-        let answer = client
-            .attach_network_interface()
-            .instance_id(instance.0)
-            .network_interface_id(eni.0)
-            .device_index(count(ACTION, index)?)
-            .network_card_index(count(ACTION, card)?)
-            .send()
-            .await
-            .map_err(|error| failure(ACTION, &error))?;
-        answer
-            .attachment_id
-            .ok_or_else(|| incomplete(ACTION, "no attachment id"))
-    }
-
-    async fn delete_with_instance(&self, eni: EniId, attachment: String) -> Result<(), CloudError> {
-        const ACTION: &str = "ModifyNetworkInterfaceAttribute";
-        let (client, _) = self.ready(ACTION).await?;
-        let changes = NetworkInterfaceAttachmentChanges::builder()
-            .attachment_id(attachment)
-            .delete_on_termination(true)
-            .build();
-        let call = client
-            .modify_network_interface_attribute()
-            .network_interface_id(eni.0);
-        let done = call.attachment(changes).send().await;
-        done.map(drop).map_err(|error| failure(ACTION, &error))
-    }
-
-    async fn assign_v4(
-        &self,
-        eni: EniId,
-        kind: BlockKind,
-        wanted: u32,
-    ) -> Result<Vec<Block>, CloudError> {
-        const ACTION: &str = "AssignPrivateIpAddresses";
-        let (client, _) = self.ready(ACTION).await?;
-        let call = client
-            .assign_private_ip_addresses()
-            .network_interface_id(eni.0);
-        let wanted = count(ACTION, wanted)?;
-        let call = match kind {
-            BlockKind::Address => call.secondary_private_ip_address_count(wanted),
-            BlockKind::Prefix => call.ipv4_prefix_count(wanted),
-        };
-        let answer = call.send().await.map_err(|error| failure(ACTION, &error))?;
-        let addresses = answer.assigned_private_ip_addresses().iter();
-        let prefixes = answer.assigned_ipv4_prefixes().iter();
-        let addresses = addresses.filter_map(|ip| address(ip.private_ip_address.as_deref()));
-        let prefixes = prefixes.filter_map(|net| prefix(net.ipv4_prefix.as_deref()));
-        Ok(addresses.chain(prefixes).collect())
-    }
-
-    async fn assign_v6(
-        &self,
-        eni: EniId,
-        kind: BlockKind,
-        wanted: u32,
-    ) -> Result<Vec<Block>, CloudError> {
-        const ACTION: &str = "AssignIpv6Addresses";
-        let (client, _) = self.ready(ACTION).await?;
-        let call = client.assign_ipv6_addresses().network_interface_id(eni.0);
-        let wanted = count(ACTION, wanted)?;
-        let call = match kind {
-            BlockKind::Address => call.ipv6_address_count(wanted),
-            BlockKind::Prefix => call.ipv6_prefix_count(wanted),
-        };
-        let answer = call.send().await.map_err(|error| failure(ACTION, &error))?;
-        let addresses = answer.assigned_ipv6_addresses().iter();
-        let prefixes = answer.assigned_ipv6_prefixes().iter();
-        let addresses = addresses.filter_map(|ip| address(Some(ip.as_str())));
-        let prefixes = prefixes.filter_map(|net| prefix(Some(net.as_str())));
-        Ok(addresses.chain(prefixes).collect())
-    }
-
-    /// One call a family: EC2 has an action for each.
-    async fn unassign_blocks(&self, eni: EniId, blocks: Vec<Block>) -> Result<(), CloudError> {
-        const V4: &str = "UnassignPrivateIpAddresses";
-        const V6: &str = "UnassignIpv6Addresses";
-        let (client, _) = self.ready(V4).await?;
-        let (v4, v6): (Vec<_>, Vec<_>) = blocks
-            .into_iter()
-            .partition(|block| block.family() == Family::V4);
-        if !v4.is_empty() {
-            let (addresses, prefixes) = spelled(&v4);
-            let call = client
-                .unassign_private_ip_addresses()
-                .network_interface_id(eni.as_str());
-            let call = call
-                .set_private_ip_addresses(addresses)
-                .set_ipv4_prefixes(prefixes);
-            call.send().await.map_err(|error| failure(V4, &error))?;
-        }
-        if !v6.is_empty() {
-            let (addresses, prefixes) = spelled(&v6);
-            let call = client
-                .unassign_ipv6_addresses()
-                .network_interface_id(eni.as_str());
-            let call = call
-                .set_ipv6_addresses(addresses)
-                .set_ipv6_prefixes(prefixes);
-            call.send().await.map_err(|error| failure(V6, &error))?;
-        }
-        Ok(())
-    }
-
-    async fn detach_eni(&self, attachment: String) -> Result<(), CloudError> {
-        const ACTION: &str = "DetachNetworkInterface";
-        let (client, _) = self.ready(ACTION).await?;
-        let done = client
-            .detach_network_interface()
-            .attachment_id(attachment)
-            .send()
-            .await;
-        done.map(drop).map_err(|error| failure(ACTION, &error))
-    }
-
-    async fn delete_eni(&self, eni: EniId) -> Result<(), CloudError> {
-        const ACTION: &str = "DeleteNetworkInterface";
-        let (client, _) = self.ready(ACTION).await?;
-        let done = client
-            .delete_network_interface()
-            .network_interface_id(eni.0)
-            .send()
-            .await;
-        done.map(drop).map_err(|error| failure(ACTION, &error))
-    }
 }
 
 impl Cloud for Ec2 {
@@ -377,51 +205,4 @@ impl Cloud for Ec2 {
     fn delete(&self, eni: EniId) -> Fut<'_, Result<(), CloudError>> {
         Box::pin(self.delete_eni(eni))
     }
-}
-
-/// EC2 said yes, but not to what: it may have been done.
-fn incomplete(action: &'static str, what: &str) -> CloudError {
-    CloudError {
-        action,
-        class: ErrorClass::UnknownOutcome,
-        code: "IncompleteAnswer".into(),
-        message: format!("EC2's answer has {what}"),
-    }
-}
-
-/// EC2 counts in 32 bits with a sign.
-fn count(action: &'static str, number: u32) -> Result<i32, CloudError> {
-    i32::try_from(number).map_err(|_| CloudError {
-        action,
-        class: ErrorClass::Other,
-        code: "NotSent".into(),
-        message: format!("{number} is more than EC2 takes"),
-    })
-}
-
-fn address(text: Option<&str>) -> Option<Block> {
-    text?.parse::<IpAddr>().ok().map(Block::address)
-}
-
-fn prefix(text: Option<&str>) -> Option<Block> {
-    Block::new(text?.parse::<IpNet>().ok()?).ok()
-}
-
-type Spelled = Option<Vec<String>>;
-
-/// Addresses and prefixes as EC2 wants them; `None` for none.
-fn spelled(blocks: &[Block]) -> (Spelled, Spelled) {
-    let (addresses, prefixes): (Vec<&Block>, Vec<&Block>) = blocks
-        .iter()
-        .partition(|block| block.kind() == BlockKind::Address);
-    let list = |blocks: Vec<&Block>| {
-        Some(
-            blocks
-                .into_iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>(),
-        )
-        .filter(|list| !list.is_empty())
-    };
-    (list(addresses), list(prefixes))
 }

@@ -82,7 +82,9 @@ fn admit(request: Request<()>, owner: u32) -> Result<Request<()>, Status> {
 fn admitted(caller: Option<u32>, owner: u32) -> Result<(), Status> {
     match caller {
         Some(uid) if uid == 0 || uid == owner => Ok(()),
-        Some(uid) => Err(Status::permission_denied(format!("user {uid} may not call ipamd"))),
+        Some(uid) => Err(Status::permission_denied(format!(
+            "user {uid} may not call ipamd"
+        ))),
         None => Err(Status::permission_denied("the caller's user is not known")),
     }
 }

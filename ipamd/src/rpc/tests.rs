@@ -256,7 +256,11 @@ fn only_root_and_the_owner_are_admitted() {
         (Some(1001), 1000, false),
         (None, 0, false),
     ] {
-        assert_eq!(admitted(caller, owner).is_ok(), want, "{caller:?} calls {owner}");
+        assert_eq!(
+            admitted(caller, owner).is_ok(),
+            want,
+            "{caller:?} calls {owner}"
+        );
     }
     // Without the kernel's word on the caller there is no admission.
     assert!(admit(Request::new(()), 0).is_err());

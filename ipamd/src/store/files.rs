@@ -87,7 +87,7 @@ pub(super) fn put_aside(dir: &Path, db: &Path) -> io::Result<PathBuf> {
     let surplus = (kept.len() + 1).saturating_sub(KEPT);
     for (_, old) in kept.iter().take(surplus) {
         // What can't be removed stays; it harms nothing.
-        let _ = fs::remove_dir_all(old);
+        let _ = fs::remove_dir_all(old).or_else(|_| fs::remove_file(old));
     }
     Ok(target)
 }

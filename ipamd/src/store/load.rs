@@ -78,7 +78,7 @@ pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
     let mut damage = Vec::new();
     let (db, records) = open_or_replace(dir, &mut damage)?;
     let (meta, mut loaded) = sort_records(&records, boot_id, damage);
-    if loaded.same_boot && commits.is_some_and(|commits| commits > meta.generation) {
+    if commits.is_some_and(|commits| commits > meta.generation) {
         loaded.damage.push(format!(
             "the database came back at commit {} of {}: later changes are lost",
             meta.generation,

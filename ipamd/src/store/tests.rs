@@ -333,14 +333,8 @@ fn only_a_few_damaged_databases_are_kept() {
         let db = dir.path().join("db");
         fs::remove_dir_all(&db).expect("removes");
         fs::write(&db, b"not a directory").expect("writes");
-        assert_eq!(
-            open(dir.path(), "boot-1")
-                .expect("opens")
-                .loaded
-                .damage
-                .len(),
-            1
-        );
+        let damage = open(dir.path(), "boot-1").expect("opens").loaded.damage;
+        assert!(damage[0].contains("damaged-"), "{damage:?}");
     }
     let aside = fs::read_dir(dir.path()).expect("lists").flatten();
     let aside = aside.filter(|e| e.file_name().to_string_lossy().starts_with("damaged-"));

@@ -24,7 +24,9 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
             "part of the stored state was unreadable and is put aside"
         );
     }
-    let known = loaded.same_boot && loaded.facts.is_some() && !loaded.enis.is_empty();
+    // A store that lost something may have lost ENIs and blocks, too: then EC2 is asked first.
+    let whole = loaded.damage.is_empty() && loaded.facts.is_some() && !loaded.enis.is_empty();
+    let known = loaded.same_boot && whole;
     let enis: Vec<Eni> = loaded
         .enis
         .into_iter()

@@ -1,0 +1,440 @@
+//! `host_net` on the real kernel, in a network namespace of its own: works as root and as an ordinary
+//! user (a user namespace), and leaves nothing behind.
+
+use ipam_core::Mac;
+use ipam_core::wiring::{HostInput, HostWiring, Nat, host_wiring};
+use ipam_core::{Block, BlockKind};
+use ipam_engine::Handle;
+use ipam_engine::api::Request;
+use ipam_engine::ports::{HostNet, KernelEvent, Leftover};
+use ipamd::config::{Config, Host};
+use ipamd::host_net::{KernelNet, watch};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Set in the process that runs inside the namespace.
+const INSIDE: &str = "IPAMD_KERNEL_TEST_INSIDE";
+
+type Case = (&'static str, fn());
+
+const CASES: &[Case] = &[
+    ("eni_is_wired_and_unwired", || {
+        run(eni_is_wired_and_unwired())
+    }),
+    ("applying_again_changes_nothing", || {
+        run(applying_again_changes_nothing())
+    }),
+    ("others_things_are_left_alone", || {
+        run(others_things_are_left_alone())
+    }),
+    ("a_missing_link_is_told_and_awaited", || {
+        run(a_missing_link_is_told_and_awaited())
+    }),
+    ("pods_are_seen_told_and_swept", || {
+        run(pods_are_seen_told_and_swept())
+    }),
+    ("what_others_take_away_comes_back", || {
+        run(what_others_take_away_comes_back())
+    }),
+    ("single_addresses_go_by_mark", || {
+        run(single_addresses_go_by_mark())
+    }),
+];
+
+fn main() -> ExitCode {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    if std::env::args().any(|arg| arg == "--list") {
+        CASES.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let wanted = CASES
+        .iter()
+        .filter(|(name, _)| filter.as_ref().is_none_or(|f| name.contains(f)));
+    if let Ok(name) = std::env::var(INSIDE) {
+        wanted
+            .filter(|(case, _)| *case == name)
+            .for_each(|(_, test)| test());
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = 0;
+    for (name, _) in wanted {
+        // A namespace a case: none sees what another did.
+        let status = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "--mount"])
+            .arg(std::env::current_exe().expect("has a path"))
+            .env(INSIDE, name)
+            .status();
+        let good = status.as_ref().is_ok_and(std::process::ExitStatus::success);
+        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
+        failed += u32::from(!good);
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runs")
+        .block_on(async {
+            timeout(Duration::from_secs(30), test)
+                .await
+                .expect("ends in time")
+        });
+}
+
+fn out(program: &str, args: &str) -> String {
+    let output = Command::new(program)
+        .args(args.split_whitespace())
+        .output()
+        .expect("runs");
+    assert!(
+        output.status.success(),
+        "{program} {args}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn ip(args: &str) -> String {
+    out("ip", args)
+}
+
+fn mac(n: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, n])
+}
+
+fn settings() -> Host {
+    Config::load(&BTreeMap::<String, String>::new()).config.host
+}
+
+/// A node with its primary ENI `ens5`, and `ens6` if asked for.
+fn node(links: &[&str]) -> Arc<KernelNet> {
+    ip("link set lo up");
+    for (n, link) in links.iter().enumerate() {
+        let address = mac(u8::try_from(n).expect("fits"));
+        ip(&format!(
+            "link add {link} address {address} mtu 1500 type veth peer name wire{n}"
+        ));
+        ip(&format!("link set wire{n} up"));
+    }
+    ip("link set ens5 up");
+    ip("addr add 10.0.0.9/18 dev ens5");
+    ip("route add default via 10.0.0.1 dev ens5");
+    Arc::new(KernelNet::open(settings()).expect("opens"))
+}
+
+fn wiring(enis: u8, blocks: &[Block]) -> HostWiring {
+    let nat = Nat {
+        pod_if_prefix: "eni".into(),
+        inside: vec!["10.0.0.0/16".parse().expect("parses")],
+        source: "10.0.0.9".parse().ok(),
+        ..Nat::default()
+    };
+    let inputs: Vec<HostInput<'_>> = (0..enis)
+        .map(|n| HostInput {
+            mac: mac(n),
+            primary: n == 0,
+            device_index: n.into(),
+            card: 0,
+            address: format!("10.0.0.{}/18", 9 + n).parse().ok(),
+            blocks: if n == 0 { &[] } else { blocks },
+        })
+        .collect();
+    host_wiring(&inputs, 9001, nat)
+}
+
+fn prefix(text: &str) -> Block {
+    Block::new(text.parse::<IpNet>().expect("parses")).expect("is a block")
+}
+
+async fn apply(net: &KernelNet, wiring: &HostWiring) {
+    let applied = net.apply(wiring.clone()).await.expect("applies");
+    assert_eq!(applied.missing, []);
+}
+
+fn rules() -> Vec<String> {
+    ip("rule")
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+async fn eni_is_wired_and_unwired() {
+    let net = node(&["ens5", "ens6"]);
+    apply(&net, &wiring(2, &[prefix("10.0.3.16/28")])).await;
+    assert_eq!(
+        rules(),
+        [
+            "0: from all lookup local",
+            "512: from all lookup main suppress_prefixlength 31",
+            "1024: from all fwmark 0x80/0x80 lookup main",
+            "1536: from 10.0.3.16/28 lookup 2",
+            "32765: from 10.0.0.10 lookup 2",
+            "32766: from all lookup main",
+            "32767: from all lookup default",
+        ]
+    );
+    let table = ip("route show table 2");
+    assert!(table.contains("default via 10.0.0.1 dev ens6"), "{table}");
+    assert!(
+        table.contains("10.0.0.1 dev ens6") && table.contains("scope link"),
+        "{table}"
+    );
+    let link = ip("link show ens6");
+    assert!(link.contains("mtu 9001") && link.contains("UP"), "{link}");
+    assert!(ip("addr show ens6").contains("10.0.0.10/18"));
+    // The node's own traffic to its subnet leaves by the primary ENI.
+    assert!(!ip("route show").contains("ens6"), "{}", ip("route show"));
+    assert!(ip("route get 10.0.20.20").contains("ens5"));
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("writes");
+    assert!(ip("route get 10.0.20.20 from 10.0.3.17 iif ens5").contains("ens6"));
+    for link in ["ens5", "ens6"] {
+        let path = format!("/proc/sys/net/ipv4/conf/{link}/rp_filter");
+        assert_eq!(
+            std::fs::read_to_string(path).expect("reads").trim(),
+            "2",
+            "{link}"
+        );
+    }
+
+    apply(&net, &wiring(1, &[])).await;
+    assert_eq!(rules().len(), 5, "{:?}", rules());
+    assert!(out("nft", "list table ip ipamd").contains("snat to 10.0.0.9 fully-random"));
+}
+
+async fn applying_again_changes_nothing() {
+    let net = node(&["ens5", "ens6"]);
+    let wiring = wiring(
+        2,
+        &[
+            prefix("10.0.3.16/28"),
+            Block::address("10.0.4.4".parse::<IpAddr>().expect("parses")),
+        ],
+    );
+    apply(&net, &wiring).await;
+    let look = || {
+        (
+            rules(),
+            ip("route show table all"),
+            ip("-o addr"),
+            out("nft", "-a list ruleset"),
+        )
+    };
+    let before = look();
+    // Also by a daemon that knows nothing of the first's work.
+    apply(&net, &wiring).await;
+    assert_eq!(look(), before);
+    apply(&KernelNet::open(settings()).expect("opens"), &wiring).await;
+    let after = look();
+    assert_eq!((after.0, after.1, after.2), (before.0, before.1, before.2));
+}
+
+async fn others_things_are_left_alone() {
+    let net = node(&["ens5", "ens6"]);
+    let foreign = [
+        "512 to 10.0.9.9 lookup main",
+        "1536 from 10.0.9.9 lookup 2",
+        "1536 from 192.0.2.0/24 iif ens5 lookup 77",
+        "1024 fwmark 0x40/0x40 lookup 77",
+        "32765 from 192.0.2.7 lookup 77",
+        "100 from 192.0.2.8 lookup 2",
+    ];
+    for rule in foreign {
+        ip(&format!("rule add pref {rule}"));
+    }
+    ip("route add 192.0.2.0/24 dev ens5 table 77");
+    out("nft", "add table ip calico");
+    out("nft", "add table inet ipamd");
+    apply(&net, &wiring(2, &[prefix("10.0.3.16/28")])).await;
+    apply(&net, &wiring(1, &[])).await;
+    let rules = rules();
+    for rule in foreign {
+        let (pref, rest) = rule.split_once(' ').expect("has both");
+        let told = rules.iter().any(|line| {
+            line.starts_with(&format!("{pref}: "))
+                && rest.split(' ').all(|word| line.contains(word))
+        });
+        assert!(told, "{rule} is gone: {rules:#?}");
+    }
+    assert!(ip("route show table 77").contains("192.0.2.0/24"));
+    let tables = out("nft", "list tables");
+    assert!(
+        tables.contains("table ip calico") && tables.contains("table inet ipamd"),
+        "{tables}"
+    );
+}
+
+async fn a_missing_link_is_told_and_awaited() {
+    let net = node(&["ens5"]);
+    let (engine, mut door) = Handle::new();
+    tokio::spawn(watch(net.clone(), engine).expect("listens"));
+    let wiring = wiring(2, &[prefix("10.0.3.16/28")]);
+    let applied = net.apply(wiring.clone()).await.expect("applies");
+    assert_eq!(applied.missing, [mac(1)]);
+    ip(&format!(
+        "link add ens6 address {} type veth peer name wire1",
+        mac(1)
+    ));
+    loop {
+        if let Some(Request::Kernel(KernelEvent::LinkAppeared(found))) = door.recv().await
+            && found == mac(1)
+        {
+            break;
+        }
+    }
+    apply(&net, &wiring).await;
+    assert!(ip("route show table 2").contains("default via 10.0.0.1 dev ens6"));
+    ip("link del ens6");
+    loop {
+        if let Some(Request::Kernel(KernelEvent::LinkGone(found))) = door.recv().await
+            && found == mac(1)
+        {
+            break;
+        }
+    }
+}
+
+fn pod(name: &str, address: &str) {
+    ip(&format!("link add {name} type veth peer name p{name}"));
+    ip(&format!("link set {name} up"));
+    ip(&format!("link set p{name} up"));
+    ip(&format!("route add {address}/32 dev {name} scope link"));
+}
+
+async fn pods_are_seen_told_and_swept() {
+    let net = node(&["ens5"]);
+    let (engine, mut door) = Handle::new();
+    tokio::spawn(watch(net.clone(), engine).expect("listens"));
+    sleep(Duration::from_millis(50)).await;
+    pod("eniaaa", "10.0.3.17");
+    pod("enibbb", "10.0.3.18");
+    // Calico's Felix gives its routes another metric.
+    ip("route add 10.0.3.19/32 dev enibbb scope link metric 1024");
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        if let Some(Request::Kernel(KernelEvent::PodRouteAdded(ip, link))) = door.recv().await {
+            told.push((ip.to_string(), link));
+        }
+    }
+    let survey = net.survey().await.expect("looks");
+    assert_eq!(
+        survey
+            .links
+            .iter()
+            .filter(|found| **found == mac(0))
+            .count(),
+        1
+    );
+    let seen: Vec<(String, String)> = survey
+        .pod_routes
+        .iter()
+        .map(|(ip, link)| (ip.to_string(), link.clone()))
+        .collect();
+    let want = [
+        ("10.0.3.17", "eniaaa"),
+        ("10.0.3.18", "enibbb"),
+        ("10.0.3.19", "enibbb"),
+    ]
+    .map(|(ip, link)| (ip.to_owned(), link.to_owned()));
+    assert_eq!(seen, want);
+    assert_eq!(told, want);
+
+    let leftover = |address: &str, link: &str| Leftover {
+        address: address.parse().expect("parses"),
+        host_if: link.into(),
+    };
+    // A link that carries another address too stays; a link that is no pod's is not touched.
+    let leftovers = vec![
+        leftover("10.0.3.17", "eniaaa"),
+        leftover("10.0.3.18", "enibbb"),
+        leftover("10.0.0.9", "ens5"),
+    ];
+    net.sweep(leftovers.clone()).await.expect("sweeps");
+    net.sweep(leftovers).await.expect("sweeps again");
+    let links = ip("-br link");
+    assert!(
+        !links.contains("eniaaa@") && links.contains("enibbb@") && links.contains("ens5@"),
+        "{links}"
+    );
+    let routes = ip("route show");
+    assert!(
+        !routes.contains("10.0.3.17") && !routes.contains("10.0.3.18"),
+        "{routes}"
+    );
+    assert!(routes.contains("10.0.3.19"), "{routes}");
+    let mut gone = Vec::new();
+    while gone.len() < 2 {
+        if let Some(Request::Kernel(KernelEvent::PodRouteGone(ip))) = door.recv().await {
+            gone.push(ip.to_string());
+        }
+    }
+    gone.sort();
+    assert_eq!(gone, ["10.0.3.17", "10.0.3.18"]);
+}
+
+async fn what_others_take_away_comes_back() {
+    let net = node(&["ens5", "ens6"]);
+    let (engine, mut door) = Handle::new();
+    tokio::spawn(watch(net.clone(), engine).expect("listens"));
+    tokio::spawn(async move { while door.recv().await.is_some() {} });
+    apply(&net, &wiring(2, &[prefix("10.0.3.16/28")])).await;
+    let before = (rules(), ip("route show table 2"));
+    for damage in [
+        "rule flush",
+        "route flush table 2",
+        "link set ens6 down",
+        "addr flush dev ens6",
+    ] {
+        sleep(Duration::from_millis(300)).await;
+        ip(damage);
+        let mut healed = false;
+        for _ in 0..20 {
+            sleep(Duration::from_millis(50)).await;
+            let now = (rules(), ip("route show table 2"));
+            healed = now == before && ip("addr show ens6").contains("10.0.0.10/18");
+            if healed {
+                break;
+            }
+        }
+        assert!(
+            healed,
+            "after {damage}: {:#?}\n{}",
+            rules(),
+            ip("route show table 2")
+        );
+    }
+}
+
+async fn single_addresses_go_by_mark() {
+    let net = node(&["ens5", "ens6"]);
+    let blocks: Vec<Block> = (1..=40)
+        .map(|n| Block::address(IpAddr::from([10, 0, 5, n])))
+        .collect();
+    assert!(
+        blocks
+            .iter()
+            .all(|block| block.kind() == BlockKind::Address)
+    );
+    apply(&net, &wiring(2, &blocks)).await;
+    // One rule for all of them.
+    let marked: Vec<String> = rules()
+        .into_iter()
+        .filter(|rule| rule.starts_with("1536:"))
+        .collect();
+    assert_eq!(marked, ["1536: from all fwmark 0x200/0x3f00 lookup 2"]);
+    let table = out("nft", "list table ip ipamd");
+    assert!(table.contains("10.0.5.40 : jump eni-200"), "{table}");
+    assert!(ip("route get 10.0.20.20 mark 0x200").contains("ens6"));
+    apply(&net, &wiring(2, &blocks[..1])).await;
+    assert!(!out("nft", "list table ip ipamd").contains("10.0.5.40"));
+}
