@@ -49,6 +49,24 @@ pub(crate) fn build(spec: VpcSpec, now: Time) -> Result<Vpc, SpecError> {
         let state = subnet_state(&subnet, &vpc.spec.region, &mut vpc.rng);
         vpc.subnets.insert(state.id.clone(), state);
     }
+    make_groups(&mut vpc);
+    for fault in vpc.spec.faults.clone() {
+        vpc.faults.add(fault);
+    }
+    for (i, node) in vpc.spec.nodes.clone().iter().enumerate() {
+        if let Err(e) = vpc.launch_node(node, &format!("nodes[{i}]"), now) {
+            problems.extend(e.problems);
+        }
+    }
+    if problems.is_empty() {
+        Ok(vpc)
+    } else {
+        Err(SpecError { problems })
+    }
+}
+
+/// The spec's groups, or the `default` one that every VPC has.
+fn make_groups(vpc: &mut Vpc) {
     let mut groups = vpc.spec.security_groups.clone();
     if groups.is_empty() {
         groups.push(GroupSpec {
@@ -75,19 +93,6 @@ pub(crate) fn build(spec: VpcSpec, now: Time) -> Result<Vpc, SpecError> {
                 tags,
             },
         );
-    }
-    for fault in vpc.spec.faults.clone() {
-        vpc.faults.add(fault);
-    }
-    for (i, node) in vpc.spec.nodes.clone().iter().enumerate() {
-        if let Err(e) = vpc.launch_node(node, &format!("nodes[{i}]"), now) {
-            problems.extend(e.problems);
-        }
-    }
-    if problems.is_empty() {
-        Ok(vpc)
-    } else {
-        Err(SpecError { problems })
     }
 }
 

@@ -1,15 +1,17 @@
 //! Launching and terminating instances.
 
 use crate::admission::Caller;
-use crate::alloc::{GotV4, Refusal, take_v4, take_v6};
+use crate::alloc::{GotV4, GotV6, Refusal, take_v4, take_v6};
 use crate::error::SpecError;
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, Mac, NodeName, SubnetId, fresh};
 use crate::request::{Tracking, WantedV4, WantedV6};
 use crate::response::InstanceType;
-use crate::spec::NodeSpec;
-use crate::state::{AttachState, EniState, InstanceState};
+use crate::rng::Rng;
+use crate::spec::{NodeSpec, Placement};
+use crate::state::{AttachState, EniState, InstanceState, SubnetState};
 use crate::time::Time;
 use crate::vpc::Vpc;
+use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -82,31 +84,7 @@ impl Vpc {
             .get_mut(subnet_id)
             .ok_or(Refusal::NoAddresses)?;
         let before = subnet.space4.free();
-        let wanted = WantedV4 {
-            addresses: node.primary_ip.into_iter().collect(),
-            address_count: Some(node.launch_addresses + u32::from(node.primary_ip.is_none())),
-            prefix_count: Some(node.launch_prefixes),
-            ..WantedV4::default()
-        };
-        let GotV4 {
-            mut addresses,
-            prefixes,
-        } = take_v4(subnet, &wanted, how, &mut self.rng)?;
-        let v6 = WantedV6 {
-            address_count: Some(node.launch_ipv6_addresses),
-            prefix_count: Some(node.launch_ipv6_prefixes),
-            ..WantedV6::default()
-        };
-        let six = match take_v6(subnet, &v6, how, &mut self.rng) {
-            Ok(six) => six,
-            Err(why) => {
-                addresses.into_iter().for_each(|a| subnet.space4.release(a));
-                prefixes
-                    .into_iter()
-                    .for_each(|p| subnet.space4.release_block(p));
-                return Err(why);
-            }
-        };
+        let (mut addresses, prefixes, six) = take_for_launch(subnet, node, how, &mut self.rng)?;
         subnet.note_free(before, now, crate::store::WINDOW);
         let public = node.public_ip.or_else(|| {
             // Launches in such a subnet get an address from Amazon's pool (*documented*); here
@@ -235,6 +213,41 @@ impl Vpc {
             .or_else(|| self.groups.values().next())
             .map(|g| g.id.clone())
     }
+}
+
+/// What a node has from launch, its primary address first; all or nothing.
+fn take_for_launch(
+    subnet: &mut SubnetState,
+    node: &NodeSpec,
+    how: Placement,
+    rng: &mut Rng,
+) -> Result<(Vec<Ipv4Addr>, Vec<Ipv4Net>, GotV6), Refusal> {
+    let wanted = WantedV4 {
+        addresses: node.primary_ip.into_iter().collect(),
+        address_count: Some(node.launch_addresses + u32::from(node.primary_ip.is_none())),
+        prefix_count: Some(node.launch_prefixes),
+        ..WantedV4::default()
+    };
+    let GotV4 {
+        addresses,
+        prefixes,
+    } = take_v4(subnet, &wanted, how, rng)?;
+    let v6 = WantedV6 {
+        address_count: Some(node.launch_ipv6_addresses),
+        prefix_count: Some(node.launch_ipv6_prefixes),
+        ..WantedV6::default()
+    };
+    let six = match take_v6(subnet, &v6, how, rng) {
+        Ok(six) => six,
+        Err(why) => {
+            addresses.into_iter().for_each(|a| subnet.space4.release(a));
+            prefixes
+                .into_iter()
+                .for_each(|p| subnet.space4.release_block(p));
+            return Err(why);
+        }
+    };
+    Ok((addresses, prefixes, six))
 }
 
 fn check_launch_limits(node: &NodeSpec, kind: &InstanceType) -> Result<(), (&'static str, String)> {

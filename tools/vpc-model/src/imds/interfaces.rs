@@ -2,7 +2,7 @@
 
 use super::tree::{Leaves, lines};
 use crate::ids::InstanceId;
-use crate::response::{Eni, public_dns_name};
+use crate::response::Eni;
 use crate::spec::Latency;
 use crate::state::{AttachState, EniState, InstanceState};
 use crate::time::Time;
@@ -108,25 +108,7 @@ impl Vpc {
             "vpc-ipv6-cidr-blocks",
             vpc.v6_cidr.map(|c| c.to_string()).unwrap_or_default(),
         );
-        let mut public: Vec<(Ipv4Addr, Ipv4Addr)> = eni
-            .addresses
-            .iter()
-            .filter_map(|a| Some((a.public?, a.address)))
-            .collect();
-        public.sort_unstable();
-        put(
-            "public-ipv4s",
-            lines(&public.iter().map(|(p, _)| p).collect::<Vec<_>>()),
-        );
-        if let Some((address, _)) = public.first() {
-            put(
-                "public-hostname",
-                public_dns_name(*address, &self.spec.region),
-            );
-        }
-        for (public, private) in &public {
-            put(&format!("ipv4-associations/{public}"), private.to_string());
-        }
+        public_keys(eni, &mut put);
     }
 
     fn has_many_cards(&self, id: &InstanceId) -> bool {
@@ -135,5 +117,25 @@ impl Vpc {
             .get(id)
             .and_then(|i| self.catalog.get(&i.instance_type));
         kind.is_some_and(|k| k.card_enis.len() > 1)
+    }
+}
+
+/// Public addresses, their names, and what they are mapped to.
+fn public_keys(eni: &Eni, put: &mut impl FnMut(&str, String)) {
+    let mut public: Vec<(Ipv4Addr, Ipv4Addr)> = eni
+        .addresses
+        .iter()
+        .filter_map(|a| Some((a.public?, a.address)))
+        .collect();
+    public.sort_unstable();
+    put(
+        "public-ipv4s",
+        lines(&public.iter().map(|(p, _)| p).collect::<Vec<_>>()),
+    );
+    if let Some((address, _)) = public.first() {
+        put("public-hostname", eni.public_dns_name(*address));
+    }
+    for (public, private) in &public {
+        put(&format!("ipv4-associations/{public}"), private.to_string());
     }
 }

@@ -97,7 +97,8 @@ impl Vpc {
         let instance = self.instances.get(id)?;
         let enis = self.imds_enis(instance, now.back(stale));
         let mut leaves = Leaves::default();
-        self.instance_keys(instance, &enis, &mut leaves);
+        self.instance_keys(instance, &mut leaves);
+        self.primary_keys(instance, &enis, &mut leaves);
         self.dynamic_keys(instance, &enis, &mut leaves);
         for eni in &enis {
             self.interface_keys(id, eni, &mut leaves);
@@ -120,7 +121,7 @@ impl Vpc {
     }
 
     /// Keys of the instance itself (*documented*: EC2 user guide, "Instance metadata categories").
-    fn instance_keys(&self, instance: &InstanceState, enis: &[Eni], leaves: &mut Leaves) {
+    fn instance_keys(&self, instance: &InstanceState, leaves: &mut Leaves) {
         let mut put = |key: &str, value: String| {
             if !value.is_empty() {
                 leaves.put(&format!("meta-data/{key}"), value);
@@ -156,6 +157,15 @@ impl Vpc {
                 put(&format!("tags/instance/{key}"), value.clone());
             }
         }
+    }
+
+    /// Keys of the instance that its primary ENI gives.
+    fn primary_keys(&self, instance: &InstanceState, enis: &[Eni], leaves: &mut Leaves) {
+        let mut put = |key: &str, value: String| {
+            if !value.is_empty() {
+                leaves.put(&format!("meta-data/{key}"), value);
+            }
+        };
         // The primary ENI may be hidden or stale; the instance's own keys don't go with it.
         let primary = instance
             .primary_eni

@@ -77,6 +77,13 @@ fn body(xml: &mut Xml, response: &Response) {
             xml.values("unassignedIpv6Addresses", addresses);
             xml.values("unassignedIpv6PrefixSet", prefixes);
         }
+        list => lists(xml, list),
+    }
+}
+
+/// Answers of Describe calls.
+fn lists(xml: &mut Xml, response: &Response) {
+    match response {
         Response::Enis(page) => {
             xml.list("networkInterfaceSet", &page.items, eni::fields);
             xml.put_some("nextToken", page.next_token.as_ref());
@@ -110,6 +117,14 @@ fn body(xml: &mut Xml, response: &Response) {
             xml.list("tagSet", &page.items, network::tag_item);
             xml.put_some("nextToken", page.next_token.as_ref());
         }
+        // Written by `body`; named here so that a new answer can't be forgotten.
+        Response::Created { .. }
+        | Response::Attached { .. }
+        | Response::Done
+        | Response::AssignedV4 { .. }
+        | Response::UnassignedV4
+        | Response::AssignedV6 { .. }
+        | Response::UnassignedV6 { .. } => {}
     }
 }
 
