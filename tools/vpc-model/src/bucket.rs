@@ -5,8 +5,8 @@ use crate::spec::{BucketSpec, Limits};
 use crate::time::Time;
 use std::collections::BTreeMap;
 
-/// Sizes by class. An action has a bucket of its own, sized by its class (*documented* for
-/// `describe` and `mutate`). EC2's smaller bucket for unfiltered, unpaginated Describe calls is
+/// Sizes by class. An action has a bucket of its own, sized by its class (`describe`
+/// *documented*, `mutate` *assumed*). EC2's smaller bucket for unfiltered, unpaginated Describe calls is
 /// not modelled: throttling is decided by the action's name alone.
 const CLASSES: [(&str, BucketSpec); 2] = [
     (
