@@ -119,6 +119,8 @@ async fn serve_connection<H, F>(
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
+        // As AWS writes them; some programs compare names as they are.
+        .title_case_headers(true)
         .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(stream), service)
         .await;

@@ -164,6 +164,54 @@ pub(crate) fn nothing_is_left_behind() -> Checked {
     )
 }
 
+/// Says to this program that it is the one that is to be killed.
+pub(crate) const DOOMED: &str = "VPC_SIM_KERNEL_DOOMED";
+
+/// A program with a process on a node, and nobody to clean up after it.
+pub(crate) fn be_killed() -> std::process::ExitCode {
+    let start = || -> Result<(Sim, std::process::Child), Failure> {
+        vpc_sim::isolate()?;
+        let sim = Sim::start_blocking(spec()?, SimOptions::default())?;
+        let child = sim.node("node-a")?.spawn(sleeper())?;
+        Ok((sim, child))
+    };
+    match start() {
+        Ok((_sim, child)) => {
+            println!("{}", child.id());
+            std::thread::sleep(std::time::Duration::from_secs(100));
+        }
+        Err(e) => println!("{e}"),
+    }
+    std::process::ExitCode::FAILURE
+}
+
+pub(crate) fn processes_die_with_a_killed_program() -> Checked {
+    use std::io::BufRead;
+    let mut program = Command::new(std::env::current_exe()?);
+    program
+        .env_remove("VPC_SIM_TEST")
+        .env(DOOMED, "1")
+        .stdout(Stdio::piped());
+    let mut program = program.spawn()?;
+    let mut line = String::new();
+    let stdout = program.stdout.take().ok_or("no pipe")?;
+    std::io::BufReader::new(stdout).read_line(&mut line)?;
+    let process = format!("/proc/{}", line.trim());
+    let lived = line.trim().parse::<u32>().is_ok() && fs::exists(&process)?;
+    program.kill()?;
+    program.wait()?;
+    check(lived, format!("no process was started: {line}"))?;
+    let end = std::time::Instant::now() + crate::world::SOON;
+    while fs::exists(&process)? && std::time::Instant::now() < end {
+        // Dead, but for its new parent to notice.
+        if fs::read_to_string(format!("{process}/stat")).is_ok_and(|s| s.contains(") Z ")) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    check(!fs::exists(&process)?, "the process lives on")
+}
+
 pub(crate) fn a_panic_on_a_node_is_an_error() -> Checked {
     in_vpc(|sim| async move {
         let node = sim.node("node-a")?;

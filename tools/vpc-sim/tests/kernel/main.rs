@@ -20,6 +20,9 @@ macro_rules! tests {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os(life::DOOMED).is_some() {
+        return life::be_killed();
+    }
     run(tests![
         traffic::assigned_addresses_of_two_nodes_reach_each_other,
         traffic::two_subnets_reach_each_other,
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         life::nodes_have_their_own_run_and_var_lib,
         life::pods_have_namespaces_with_names,
         life::nothing_is_left_behind,
+        life::processes_die_with_a_killed_program,
         life::a_panic_on_a_node_is_an_error,
     ])
 }

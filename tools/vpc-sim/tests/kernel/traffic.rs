@@ -161,6 +161,11 @@ pub(crate) fn nobodys_address_leads_nowhere() -> Checked {
         check(
             seen.is_none(),
             "an address that EC2 gave to nobody is reached",
+        )?;
+        let dropped = sim.books()?.igw_dropped;
+        check(
+            dropped == 0,
+            "what is for the VPC went to the internet gateway",
         )
     })
 }
