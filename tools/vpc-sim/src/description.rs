@@ -70,3 +70,60 @@ pub fn check(spec: &VpcSpec) -> Result<(), SpecError> {
         Err(SpecError { problems })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_good() {
+        let spec = parse(include_str!("../examples/two-nodes.toml")).unwrap();
+        check(&spec).unwrap();
+        assert_eq!((spec.subnets.len(), spec.nodes.len()), (2, 2));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let subnet = "[[subnets]]\ncidr = \"10.0.0.0/18\"\n";
+        for (nodes, wanted) in [
+            ("", "nodes: at least one"),
+            ("[[nodes]]\nname = \"a/b\"", "nodes.a/b.namespace"),
+            (
+                "[[nodes]]\nname = \"a\"\nnamespace = \"..\"",
+                "nodes.a.namespace",
+            ),
+            (
+                "[[nodes]]\nname = \"a\"\nlink_name = \"sixteen-letters-\"",
+                "nodes.a.link_name",
+            ),
+            (
+                "[[nodes]]\nname = \"a\"\nlink_name = \"lo\"",
+                "nodes.a.link_name",
+            ),
+            (
+                "[[nodes]]\nname = \"a\"\n[[nodes]]\nname = \"b\"\nnamespace = \"a\"",
+                "used twice",
+            ),
+            (
+                "[[nodes]]\nname = \"a\"\ninstance_type = \"m5.tiny\"",
+                "m5.tiny",
+            ),
+        ] {
+            let spec = parse(&format!("{subnet}{nodes}")).unwrap();
+            let problems = check(&spec).unwrap_err().problems;
+            assert!(
+                problems.iter().any(|p| p.contains(wanted)),
+                "{nodes}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_shown_with_its_line() {
+        let reason = parse("region = \"eu-west-1\"\nregoin = \"x\"").unwrap_err();
+        assert!(
+            reason.contains("line 2") && reason.contains("regoin"),
+            "{reason}"
+        );
+    }
+}

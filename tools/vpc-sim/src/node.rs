@@ -138,7 +138,7 @@ impl Node {
     /// Does with the primary ENI what the instance's DHCP client does at boot.
     pub(crate) fn configure_primary(&self, wire: &Wire) -> Result<(), SimError> {
         let (link, primary, gateway) = (wire.link.clone(), wire.primary, wire.gateway);
-        let v6 = wire.subnet_v6.map(|net| (net, first_v6(wire)));
+        let v6 = wire.subnet_v6.map(|_| first_v6(wire));
         self.run(move || {
             let mut netlink = Netlink::open()?;
             let index = netlink.index(&link)?;
@@ -149,8 +149,8 @@ impl Node {
                 Change::add_address(index, primary.into()),
             ];
             changes.extend(dhcp_routes(index, primary, gateway.into()));
-            if let Some((subnet, address)) = v6 {
-                changes.extend(ipv6_changes(index, subnet, address));
+            if let Some(address) = v6 {
+                changes.extend(ipv6_changes(index, address));
             }
             netlink
                 .make_all(changes)
@@ -201,7 +201,7 @@ fn dhcp_routes(link: u32, primary: Ipv4Net, gateway: IpAddr) -> Vec<Change> {
 }
 
 /// The subnet's addresses are reached by the router, so nobody on the link is asked for them.
-fn ipv6_changes(link: u32, _subnet: Ipv6Net, address: Option<Ipv6Net>) -> Vec<Change> {
+fn ipv6_changes(link: u32, address: Option<Ipv6Net>) -> Vec<Change> {
     let everywhere = Route {
         metric: Some(DHCP_METRIC),
         protocol: RouteProtocol::Ra,
