@@ -81,17 +81,15 @@ pub fn run(process: &mut Process<'_>) -> u8 {
             (conf.version, conf.log_file, what, result)
         }
     };
-    let (text, exit_code) = match result {
+    let (text, failure) = match result {
         Ok(None) => return 0,
-        Ok(Some(result)) => (result, 0),
-        Err(error) => {
-            log::failure(log_file.as_deref(), process.stderr, &what, &error);
-            (reply::error(version, &error), 1)
-        }
+        Ok(Some(result)) => (result, None),
+        Err(error) => (reply::error(version, &error), Some(error)),
     };
     // A runtime that does not take the answer counts it as failed; so do we.
-    match process.stdout.write_all(format!("{text}\n").as_bytes()) {
-        Ok(()) => exit_code,
-        Err(_) => 1,
+    let told = process.stdout.write_all(format!("{text}\n").as_bytes());
+    if let Some(error) = &failure {
+        log::failure(log_file.as_deref(), process.stderr, &what, error);
     }
+    u8::from(failure.is_some() || told.is_err())
 }

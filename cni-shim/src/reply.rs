@@ -33,12 +33,12 @@ pub(crate) fn added(conf: &Conf, wiring: &PodWiring, netns: &str) -> Value {
         Some(prev) => prev.raw.clone(),
         None => Map::new(),
     };
-    result.insert("cniVersion".into(), conf.version.as_str().into());
-    let earlier = list(&mut result, "interfaces").len();
-    let pod_index = earlier + 1;
-    list(&mut result, "interfaces").extend(interfaces(conf.version, wiring, netns));
+    let mut all = list(&mut result, "interfaces");
+    let pod_index = all.len() + 1;
+    all.extend(interfaces(conf.version, wiring, netns));
+    let mut ips = list(&mut result, "ips");
     let pairs = wiring.pod_addresses.iter().zip(&wiring.gateways);
-    let ips = pairs.map(|(net, gateway)| {
+    ips.extend(pairs.map(|(net, gateway)| {
         let mut ip = json!({
             "address": net.to_string(),
             "gateway": gateway.to_string(),
@@ -48,21 +48,22 @@ pub(crate) fn added(conf: &Conf, wiring: &PodWiring, netns: &str) -> Value {
             ip["version"] = Value::from(if net.addr().is_ipv4() { "4" } else { "6" });
         }
         ip
-    });
-    list(&mut result, "ips").extend(ips);
-    list(&mut result, "routes").extend(wiring.pod_routes.iter().map(|r| route(conf.version, r)));
+    }));
+    let mut routes = list(&mut result, "routes");
+    routes.extend(wiring.pod_routes.iter().map(|r| route(conf.version, r)));
+    result.insert("cniVersion".into(), conf.version.as_str().into());
+    result.insert("interfaces".into(), all.into());
+    result.insert("ips".into(), ips.into());
+    result.insert("routes".into(), routes.into());
     result.entry("dns").or_insert_with(|| json!({}));
     Value::Object(result)
 }
 
-fn list<'a>(result: &'a mut Map<String, Value>, key: &str) -> &'a mut Vec<Value> {
-    let value = result.entry(key).or_insert_with(|| json!([]));
-    if !value.is_array() {
-        *value = json!([]);
-    }
-    match value {
-        Value::Array(list) => list,
-        _ => unreachable!("made an array above"),
+/// Takes out a list; none if something else is there.
+fn list(result: &mut Map<String, Value>, key: &str) -> Vec<Value> {
+    match result.remove(key) {
+        Some(Value::Array(list)) => list,
+        _ => Vec::new(),
     }
 }
 

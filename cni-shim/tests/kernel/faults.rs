@@ -209,7 +209,7 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
         ("add route", |w| w.host_routes[0].via = "10.250.0.1".into()),
         ("find none", |w| w.pod_routes[0].dev = "none".into()),
         ("add route 0.0.0.0/0 in the pod", |w| {
-            w.pod_routes[1].via = "10.250.0.1".into()
+            w.pod_routes[1].via = "10.250.0.1".into();
         }),
         ("add rule", |w| {
             let rule = ipam_proto::v1::Rule {
@@ -244,7 +244,8 @@ fn sysctl(key: &str) -> ipam_proto::v1::Sysctl {
 }
 
 pub(crate) fn check_sees_damage() -> Outcome {
-    let damages: [(&str, fn(u32) -> std::io::Result<()>, bool); 4] = [
+    type Damage = fn(u32) -> std::io::Result<()>;
+    let damages: [(&str, Damage, bool); 4] = [
         ("is down", see::change::set_down, true),
         ("no route 10.1.0.", see::change::flush_routes, true),
         (

@@ -190,10 +190,10 @@ pub(crate) fn neighbours(netns: &Netns) -> Vec<(u32, IpAddr, Mac)> {
         for attribute in &m.attributes {
             match attribute {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
-                    ip = Some((*a).into())
+                    ip = Some((*a).into());
                 }
                 NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
-                    ip = Some((*a).into())
+                    ip = Some((*a).into());
                 }
                 NeighbourAttribute::LinkLayerAddress(a) => {
                     mac = a.as_slice().try_into().ok().map(Mac);
