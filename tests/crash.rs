@@ -39,7 +39,15 @@ fn main() -> std::process::ExitCode {
         },
         Test {
             name: "another_instances_state_is_not_used",
-            run: other_instance,
+            run: golden_image,
+        },
+        Test {
+            name: "another_instances_state_of_this_boot",
+            run: golden_image_same_boot,
+        },
+        Test {
+            name: "stopped_while_buying_an_eni",
+            run: stopped_while_buying,
         },
         Test {
             name: "flushed_rules_come_back",
@@ -167,6 +175,24 @@ fn stopped() -> Outcome {
     scene.nothing_is_left()
 }
 
+/// SIGTERM between the calls that make an ENI ours for good: it is finished or undone, so that an
+/// instance that is terminated next takes everything along.
+fn stopped_while_buying() -> Outcome {
+    for action in ["CreateNetworkInterface", "AttachNetworkInterface"] {
+        let mut scene = Scene::new(spec(Mode::Secondary, "m5.large")?)?;
+        scene.node().start()?;
+        ipamd_tests::eventually(
+            SOON,
+            || Ok(scene.calls(action)),
+            |calls| *calls > 0,
+            |calls| ensure(calls > 0, format!("{action} was never called")),
+        )?;
+        scene.node().stop()?;
+        scene.nothing_is_left()?;
+    }
+    Ok(())
+}
+
 /// A warm restart serves from what it remembers, however slow EC2 and IMDS are.
 fn warm_restart() -> Outcome {
     let mut scene = Scene::ready(spec(Mode::Prefix, "m5.large")?)?;
@@ -244,6 +270,7 @@ fn cooldown() -> Outcome {
 fn reboot() -> Outcome {
     let mut scene = Scene::ready(spec(Mode::Prefix, "m5.large")?)?;
     scene.add_pods(5)?;
+    scene.settled()?;
     scene.node().kill();
     // A reboot takes every pod's namespace, and with it its link and route.
     for pod in &mut scene.pods {
@@ -251,7 +278,7 @@ fn reboot() -> Outcome {
     }
     scene.pods.clear();
     let calls = scene.calls("Assign") + scene.calls("Create");
-    scene.node().new_boot("boot-2");
+    scene.node().new_boot("another boot");
     scene.node().start()?;
     scene.node().wait_ready(SOON)?;
     let pool = scene.node().snapshot()?;
@@ -270,7 +297,16 @@ fn reboot() -> Outcome {
 }
 
 /// A golden image: another node's state directory, on this one.
-fn other_instance() -> Outcome {
+fn golden_image() -> Outcome {
+    other_instance(Some("another boot"))
+}
+
+/// The same, and the boot's id is the other one's too: only the instance differs.
+fn golden_image_same_boot() -> Outcome {
+    other_instance(None)
+}
+
+fn other_instance(boot: Option<&str>) -> Outcome {
     let one = spec(Mode::Prefix, "m5.large")?;
     let mut two = lab::ClusterSpec::new(one.daemon.clone(), "m5.large", 2);
     two.vpc.latencies = one.vpc.latencies;
@@ -278,25 +314,28 @@ fn other_instance() -> Outcome {
     scene.node().start()?;
     scene.node().wait_ready(SOON)?;
     scene.add_pods(5)?;
+    scene.settled()?;
     scene.node().stop()?;
     let state = lab::state::read(&scene.cluster.nodes()[0])?;
     ensure(!state.is_empty(), "no state was found to copy")?;
     let other = &mut scene.cluster.nodes_mut()[1];
     lab::state::write(other, state)?;
-    other.new_boot("boot-1-of-node-1");
+    if let Some(boot) = boot {
+        other.new_boot(boot);
+    }
     scene.cluster.start_daemons(SOON)?;
-    let pool = scene.cluster.nodes()[1].snapshot()?;
-    ensure(
-        pool.leases().is_empty(),
-        format!("another's leases: {:?}", pool.leases()),
-    )?;
-    let foreign: Vec<_> = scene.cluster.nodes()[0].snapshot()?.enis;
-    let both = pool
-        .enis
-        .iter()
-        .find(|e| foreign.iter().any(|f| f.id == e.id));
-    ensure(both.is_none(), format!("another's ENI: {both:?}"))?;
+    let foreign = scene.cluster.nodes()[0].snapshot()?.enis;
+    let clean = |pool: &lab::snapshot::Snapshot| {
+        pool.leases().is_empty()
+            && !pool
+                .enis
+                .iter()
+                .any(|e| foreign.iter().any(|f| f.id == e.id))
+    };
+    scene.cluster.nodes()[1].wait_pool(SOON, "nothing of another instance", clean)?;
+    scene.add_elsewhere()?;
     scene.all_agree()?;
+    scene.all_reach()?;
     scene.nothing_is_left()
 }
 

@@ -210,6 +210,7 @@ fn del_of_nothing() -> Outcome {
     succeeded("ADD after it", &scene.runtime.add(&mut pod)?)?;
     succeeded("DEL", &scene.runtime.del(&mut pod)?)?;
     succeeded("DEL again", &scene.runtime.del(&mut pod)?)?;
+    pod.remove_netns()?;
     scene.all_agree()?;
     scene.nothing_is_left()
 }

@@ -50,8 +50,12 @@ fn nothing_stored() -> Outcome {
 fn live() -> Result<Scene, vpc_sim::testing::Failure> {
     let mut spec = spec(Mode::Prefix, "m5.large")?;
     spec.daemon = spec.daemon.set("IP_COOLDOWN_PERIOD", "0");
+    // No purchases: this is about what is there. A purchase whose intent is then overwritten by
+    // this test's own hand would be lost by it.
+    spec.vpc.nodes[0].launch_prefixes = 3;
     let mut scene = Scene::ready(spec)?;
     scene.add_pods(10)?;
+    scene.settled()?;
     Ok(scene)
 }
 

@@ -22,6 +22,9 @@ pub type Outcome = Result<(), Failure>;
 /// For a daemon to be ready, and for anything that EC2's latency is in.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// No EC2 call for so long: nothing is under way.
+const QUIET: Duration = Duration::from_millis(700);
+
 /// How addresses come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -138,6 +141,20 @@ impl Scene {
         }
     }
 
+    /// A pod on the second node, for others to talk to; its ADD must succeed.
+    ///
+    /// # Errors
+    /// It failed, or there is no second node.
+    pub fn add_elsewhere(&mut self) -> Outcome {
+        let Some(node) = self.cluster.nodes().get(1) else {
+            return fail("no second node");
+        };
+        let mut pod = Pod::make(node.sim(), "elsewhere")?;
+        let call = self.runtime.add(&mut pod)?;
+        self.pods.push(pod);
+        succeeded("ADD on the second node", &call)
+    }
+
     /// DELs every pod; every DEL must succeed.
     ///
     /// # Errors
@@ -176,7 +193,31 @@ impl Scene {
         }
     }
 
-    /// Nothing is left: DELs every pod, stops daemons, terminates nodes, reads the books.
+    /// Waits until every ENI of every node is in use as a whole: no purchase is under way.
+    ///
+    /// # Errors
+    /// Something still is after [`SOON`].
+    pub fn settled(&self) -> Outcome {
+        for node in self
+            .cluster
+            .nodes()
+            .iter()
+            .filter(|node| node.daemon().is_ok())
+        {
+            let mut calls = self.cluster.sim().vpc().ec2_calls().clone();
+            let mut since = Instant::now();
+            node.wait_pool(SOON, "no purchase under way", |pool| {
+                let now = self.cluster.sim().vpc().ec2_calls().clone();
+                if now != calls {
+                    (calls, since) = (now, Instant::now());
+                }
+                pool.enis.iter().all(|e| e.phase == "ready") && since.elapsed() > QUIET
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is left: DELs every pod, waits for purchases under way, stops daemons, terminates nodes, reads the books.
     ///
     /// # Errors
     /// What is left, or was wrong.
@@ -185,6 +226,7 @@ impl Scene {
         for node in self.cluster.nodes() {
             no_leftovers(node)?;
         }
+        self.settled()?;
         for node in self.cluster.nodes_mut() {
             if node.daemon().is_ok() {
                 node.stop()?;

@@ -35,8 +35,6 @@ impl Node {
         let env = [
             ("AWS_ENDPOINT_URL_EC2", ec2_url),
             ("MY_NODE_NAME", &name),
-            // Simulated nodes share the kernel's boot id; a new one is a reboot.
-            ("IPAMD_BOOT_ID", &format!("boot-1-of-{name}")),
             ("HOSTNAME", &name),
             ("HOME", "/"),
         ];
@@ -121,7 +119,8 @@ impl Node {
         self.daemon = None;
     }
 
-    /// What a reboot changes for the daemon: the next start sees another boot.
+    /// What a reboot changes for the daemon: the next start sees another boot. (Until then nodes
+    /// share the kernel's boot id, which the plugin reads.)
     pub fn new_boot(&mut self, id: &str) {
         self.env.retain(|(name, _)| name != "IPAMD_BOOT_ID");
         self.env.push(("IPAMD_BOOT_ID".into(), id.into()));

@@ -70,6 +70,16 @@ impl Pod {
         self.addresses().first().copied()
     }
 
+    /// The host's end of its link as the plugin's result names it: the interface outside the pod.
+    #[must_use]
+    pub fn host_link(&self) -> Option<String> {
+        let links = self.result.as_ref()?["interfaces"].as_array()?;
+        let outside = links
+            .iter()
+            .find(|link| link["sandbox"].as_str().unwrap_or_default().is_empty());
+        outside?["name"].as_str().map(str::to_owned)
+    }
+
     /// Path of its namespace in the node's mounts; empty when it is gone (CNI spec 1.1.0: a DEL
     /// may come without).
     #[must_use]

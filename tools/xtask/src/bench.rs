@@ -1,7 +1,133 @@
-//! placeholder
+//! `cargo xtask bench`: what an ADD costs, how fast a node fills, what it asks of EC2; ours, the bare
+//! kernel's, and the peer's where its binaries are given.
+//!
+//! Owns the order of the cases and the table. All stacks do the same work on the same simulated EC2
+//! with the same latencies, one after another in one run; nothing is judged here but by its figures.
+
+mod cases;
+mod figures;
+mod stack;
+mod table;
+
+use crate::cargo;
+use crate::demo::find_or_build;
+use crate::demo::screen::Screen;
 use crate::error::{TaskError, Verdict};
-#[derive(Debug, clap::Args)]
-pub(crate) struct Options {}
-pub(crate) fn run(_: &Options) -> Result<Verdict, TaskError> {
-    Ok(Verdict::Red)
+use crate::programs;
+use clap::Args;
+use figures::{Figures, Results, Work};
+use lab::LabError;
+use stack::Stack;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// One JSON object on stdout; words for people on stderr.
+    #[arg(long)]
+    json: bool,
+    /// Folder with the peer's `aws-k8s-agent` and `aws-cni`: the same work is done with them.
+    #[arg(long)]
+    peer: Option<PathBuf>,
+    /// A kubeconfig for the peer, which waits 30 s at its start without an API server.
+    #[arg(long, requires = "peer")]
+    peer_kubeconfig: Option<PathBuf>,
+    /// Few repetitions: shows that everything runs; the figures mean little.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs every case.
+///
+/// # Errors
+/// One could not be run at all.
+pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
+    programs::ensure(&[programs::NFT, programs::IP])?;
+    let screen = Screen::new(options.json);
+    let ours = find_or_build(&screen)?;
+    let floor = match std::env::var_os("IPAMD_FLOOR_BIN").filter(|path| !path.is_empty()) {
+        Some(path) => path.into(),
+        None => cargo::build_floor()?,
+    };
+    let mut results = Results {
+        shim_bytes: size(&ours.plugin)?,
+        daemon_bytes: stripped_size(&ours.daemon)?,
+        ..Results::default()
+    };
+    let mut stacks = vec![Stack::ours(&ours)];
+    if let Some(dir) = &options.peer {
+        let peer = Stack::peer(dir, options.peer_kubeconfig.as_deref())?;
+        results.peer_shim_bytes = Some(size(peer.plugin())?);
+        results.peer_daemon_bytes = Some(size(peer.daemon())?);
+        stacks.push(peer);
+    }
+    vpc_sim::isolate().map_err(LabError::from)?;
+    lab::interrupt::listen()?;
+    let work = if options.quick {
+        Work::QUICK
+    } else {
+        Work::FULL
+    };
+    let phase = screen.phase("kernel floor");
+    let figures = cases::floor(&floor, work)?;
+    phase.done(true, &figures.words());
+    results.cases.push(figures);
+    let mut failed = false;
+    for stack in &stacks {
+        failed |= !measure(stack, work, &screen, &mut results)?;
+    }
+    if options.json {
+        println!("{}", results.json());
+    }
+    screen.say(&table::draw(&results));
+    Ok(Verdict::of(!failed))
+}
+
+/// All cases on one stack. A case that fails is told and passed over, unless a person asked to stop.
+fn measure(
+    stack: &Stack,
+    work: Work,
+    screen: &Screen,
+    results: &mut Results,
+) -> Result<bool, TaskError> {
+    let mut good = true;
+    for case in cases::ALL {
+        let phase = screen.phase(&format!("{}: {}", stack.name(), case.name));
+        match (case.run)(stack, work) {
+            Ok(figures) => {
+                phase.done(true, &figures.words());
+                results.cases.push(figures);
+            }
+            Err(LabError::Interrupted) => return Err(LabError::Interrupted.into()),
+            Err(e) => {
+                good = false;
+                phase.done(false, &e.to_string());
+                results
+                    .cases
+                    .push(Figures::failed(case.name, stack.name(), &e));
+            }
+        }
+    }
+    Ok(good)
+}
+
+fn size(file: &Path) -> Result<u64, TaskError> {
+    let metadata = std::fs::metadata(file);
+    Ok(metadata
+        .map_err(TaskError::io(format!("reading {}", file.display())))?
+        .len())
+}
+
+/// As it would be shipped: the profile that tests share keeps symbols.
+fn stripped_size(file: &Path) -> Result<u64, TaskError> {
+    let folder = tempfile::tempdir().map_err(TaskError::io("making a folder"))?;
+    let copy = folder.path().join("stripped");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&copy).arg(file);
+    match cargo::output(strip) {
+        Ok(_) => size(&copy),
+        // No binutils here: the file as it is.
+        Err(_) => size(file),
+    }
 }

@@ -7,7 +7,7 @@
 mod map;
 mod report;
 mod sabotage;
-mod screen;
+pub(crate) mod screen;
 mod story;
 
 use crate::cargo;

@@ -57,6 +57,12 @@ fn spoof(cluster: &Cluster, pods: &[Pod]) -> Result<String, LabError> {
         .ok_or_else(too_few)?;
     let stolen = victim.address().ok_or_else(too_few)?;
     let to = primary_of(cluster, victim.node.name()).ok_or_else(too_few)?;
+    // The kernel drops a pod's packet with a source that is not routed back to the pod; a careless
+    // set-up would not.
+    let link = sender.host_link().ok_or_else(too_few)?;
+    let filter = format!("/proc/sys/net/ipv4/conf/{link}/rp_filter");
+    let off = sender.node.run(move || std::fs::write(filter, "0"))?;
+    off.map_err(io("turning the reverse path filter off"))?;
     // A socket may send from an address that its host does not have (ip(7), IP_TRANSPARENT).
     let send = move || {
         let socket = nix::sys::socket::socket(

@@ -95,6 +95,7 @@ fn live(
         phase.done(false, &sabotage::commit(wrong, cluster, pods)?);
     }
     send_probes(screen, report, cluster, pods)?;
+    settle(screen, cluster)?;
     let phase = screen.phase("leases, kernel and EC2 agree");
     let wrongs = check::while_up(cluster, pods)?;
     phase.done(wrongs.is_empty(), &format!("{} things wrong", wrongs.len()));
@@ -186,6 +187,17 @@ fn send_probes(
     );
     phase.done(failures.is_empty(), &words);
     report.details.extend(failures.into_iter().take(10));
+    Ok(())
+}
+
+/// Waits for purchases under way: warm ENIs come after the pods.
+fn settle(screen: &Screen, cluster: &Cluster) -> Result<(), LabError> {
+    let phase = screen.phase("warm pool");
+    let ready = |pool: &lab::snapshot::Snapshot| pool.enis.iter().all(|e| e.phase == "ready");
+    for node in cluster.nodes() {
+        node.wait_pool(READY_LIMIT, "every ENI in use", ready)?;
+    }
+    phase.done(true, "every ENI is wired");
     Ok(())
 }
 
