@@ -12,6 +12,7 @@ use ipamd::host_net::{KernelNet, watch};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,29 +21,29 @@ use tokio::time::{sleep, timeout};
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "IPAMD_KERNEL_TEST_INSIDE";
 
-type Case = (&'static str, fn());
+type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
 const CASES: &[Case] = &[
     ("eni_is_wired_and_unwired", || {
-        run(eni_is_wired_and_unwired())
+        Box::pin(eni_is_wired_and_unwired())
     }),
     ("applying_again_changes_nothing", || {
-        run(applying_again_changes_nothing())
+        Box::pin(applying_again_changes_nothing())
     }),
     ("others_things_are_left_alone", || {
-        run(others_things_are_left_alone())
+        Box::pin(others_things_are_left_alone())
     }),
     ("a_missing_link_is_told_and_awaited", || {
-        run(a_missing_link_is_told_and_awaited())
+        Box::pin(a_missing_link_is_told_and_awaited())
     }),
     ("pods_are_seen_told_and_swept", || {
-        run(pods_are_seen_told_and_swept())
+        Box::pin(pods_are_seen_told_and_swept())
     }),
     ("what_others_take_away_comes_back", || {
-        run(what_others_take_away_comes_back())
+        Box::pin(what_others_take_away_comes_back())
     }),
     ("single_addresses_go_by_mark", || {
-        run(single_addresses_go_by_mark())
+        Box::pin(single_addresses_go_by_mark())
     }),
 ];
 
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     if let Ok(name) = std::env::var(INSIDE) {
         wanted
             .filter(|(case, _)| *case == name)
-            .for_each(|(_, test)| test());
+            .for_each(|(_, test)| run(test()));
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
@@ -88,7 +89,7 @@ fn run(test: impl Future<Output = ()>) {
         .block_on(async {
             timeout(Duration::from_secs(30), test)
                 .await
-                .expect("ends in time")
+                .expect("ends in time");
         });
 }
 

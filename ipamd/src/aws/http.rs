@@ -25,6 +25,9 @@ use std::time::Duration;
 /// to say.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// How a certificate begins in a PEM file (RFC 7468).
+const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// The client for every AWS service and for IMDS.
 #[must_use]
 pub fn http_client(settings: config::Http) -> SharedHttpClient {
@@ -102,9 +105,15 @@ impl Wires {
         let trust = match &self.settings.ca_bundle {
             None => TrustStore::default(),
             Some(path) => {
-                let pem = std::fs::read(path).map_err(|error| {
-                    Unusable(format!("AWS_CA_BUNDLE {}: {error}", path.display()))
-                })?;
+                let unusable =
+                    |why: &str| Unusable(format!("AWS_CA_BUNDLE {}: {why}", path.display()));
+                let pem = std::fs::read(path).map_err(|error| unusable(&error.to_string()))?;
+                if !pem
+                    .windows(CERTIFICATE.len())
+                    .any(|bytes| bytes == CERTIFICATE)
+                {
+                    return Err(unusable("there is no certificate in it"));
+                }
                 TrustStore::empty().with_pem_certificate(pem)
             }
         };

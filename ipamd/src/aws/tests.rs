@@ -106,12 +106,14 @@ async fn a_bad_bundle_is_said_and_survived() {
 
     let dir = tempfile::TempDir::new().expect("makes a directory");
     let path = dir.path().join("bundle.pem");
-    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    std::fs::write(&path, pem).expect("writes");
-    let settings = Http {
-        ca_bundle: Some(path),
-        ..Http::default()
-    };
-    let error = ask(settings, "https://127.0.0.1:1").await;
-    assert!(error.contains("AWS_CA_BUNDLE"), "{error}");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for pem in [broken, "", "some other file"] {
+        std::fs::write(&path, pem).expect("writes");
+        let settings = Http {
+            ca_bundle: Some(path.clone()),
+            ..Http::default()
+        };
+        let error = ask(settings, "https://127.0.0.1:1").await;
+        assert!(error.contains("AWS_CA_BUNDLE"), "{pem}: {error}");
+    }
 }

@@ -77,9 +77,11 @@ fn own(action: &'static str, class: ErrorClass, code: &str, error: &dyn Error) -
 }
 
 fn shorten(message: &str) -> String {
+    // One line a message: the SDK's own go over several.
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match message.char_indices().nth(MESSAGE_MAX) {
         Some((at, _)) => format!("{}…", &message[..at]),
-        None => message.into(),
+        None => message,
     }
 }
 

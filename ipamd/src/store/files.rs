@@ -4,6 +4,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// How many damaged databases are kept for a person.
 const KEPT: usize = 3;
@@ -16,7 +19,11 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
-/// Takes the directory; `None`: another process has it.
+/// How long a predecessor may take to end: it stops within this.
+const PREDECESSOR: Duration = Duration::from_secs(10);
+
+/// Takes the directory, once a predecessor that is about to end has let go of it. `None`: another
+/// process has it and keeps it.
 pub(super) fn lock(dir: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new()
         .create(true)
@@ -24,10 +31,22 @@ pub(super) fn lock(dir: &Path) -> io::Result<Option<File>> {
         .write(true)
         .open(dir.join("lock"))?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
+        Ok(()) => return Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
     }
+    tracing::warn!(dir = %dir.display(), "in use by another process; waiting for its end");
+    let (send, receive) = mpsc::channel();
+    thread::Builder::new()
+        .name("store-lock".into())
+        .spawn(move || {
+            let locked = file.lock().map(|()| file);
+            // Nobody listens any more after the deadline, and the lock is let go.
+            let _ = send.send(locked);
+        })?;
+    receive
+        .recv_timeout(PREDECESSOR)
+        .map_or(Ok(None), |locked| locked.map(Some))
 }
 
 /// The number of commits, outside of the database: it tells whether the database came back older

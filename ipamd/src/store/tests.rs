@@ -162,15 +162,15 @@ fn another_boot_drops_leases_and_keeps_the_rest() {
 }
 
 #[test]
-fn one_process_at_a_time_has_it() {
+fn a_successor_waits_for_its_predecessors_end() {
     let dir = TempDir::new().expect("makes a directory");
     let first = open(dir.path(), "boot-1").expect("opens");
-    assert!(matches!(
-        open(dir.path(), "boot-1"),
-        Err(OpenError::InUse(_))
-    ));
+    let path = dir.path().to_owned();
+    let second = std::thread::spawn(move || open(&path, "boot-1").map(|opened| opened.loaded));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(!second.is_finished());
     drop(first);
-    open(dir.path(), "boot-1").expect("opens again");
+    assert!(second.join().expect("ends").expect("opens").same_boot);
 }
 
 #[test]
