@@ -77,6 +77,24 @@ pub(crate) fn stranger_in_the_pod() -> Outcome {
     Ok(())
 }
 
+/// A stranger's veth in the pod and one of ours on the host, with indexes that seem to make them
+/// one: only the namespace's id tells that they are not.
+pub(crate) fn strangers_index_is_like_ours() -> Outcome {
+    let scene = Scene::new()?;
+    let (third, fourth) = (Netns::new()?, Netns::new()?);
+    third.run(|| see::change::add_veth_at(("x", 77), ("eth0", 99), &scene.pod))?;
+    let ours = ("eni0123456789a", 77);
+    scene
+        .host
+        .run(|| see::change::add_veth_at(ours, ("eth0", 99), &fourth))?;
+    let (pod, host) = (see::links(&scene.pod), see::links(&scene.host));
+    assert_eq!((pod[0].index, host[0].index), (99, 77));
+    scene.runtime.add(&scene.pod).error(100);
+    assert_eq!(see::links(&scene.pod), pod);
+    assert_eq!(see::links(&scene.host), host);
+    Ok(())
+}
+
 /// Something that is no veth has our host end's name.
 pub(crate) fn stranger_on_the_host() -> Outcome {
     let scene = Scene::new()?;

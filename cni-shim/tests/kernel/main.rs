@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         del: leaves_the_veth_and_no_route, unknown_before_add_and_twice, without_a_daemon,
              daemon_comes_back_in_between, another_pods_route_stays, namesakes_route_stays,
              foreign_metric, refusal_passes_through, removes_rules;
-        faults: netns_gone, own_netns, not_a_netns, stranger_in_the_pod, stranger_on_the_host,
+        faults: netns_gone, own_netns, not_a_netns, stranger_in_the_pod, stranger_on_the_host, strangers_index_is_like_ours,
                 route_is_anothers, refusal, unknown_wiring_version, daemon_absent, daemon_restarts,
                 daemon_hangs, failed_step_is_undone, check_sees_damage, status;
     ])

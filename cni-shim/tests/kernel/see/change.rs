@@ -76,13 +76,20 @@ fn named(name: &str) -> LinkMessage {
 
 /// `here` in this namespace, `there` in the other.
 pub(crate) fn add_veth(here: &str, there: &str, netns: &Netns) -> io::Result<()> {
-    let mut peer = named(there);
+    add_veth_at((here, 0), (there, 0), netns)
+}
+
+/// With interface indexes; 0: the kernel's choice.
+pub(crate) fn add_veth_at(here: (&str, u32), there: (&str, u32), netns: &Netns) -> io::Result<()> {
+    let mut peer = named(there.0);
+    peer.header.index = there.1;
     peer.attributes.push(LinkAttribute::NetNsFd(netns.fd()));
     let info = vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ];
-    let mut message = named(here);
+    let mut message = named(here.0);
+    message.header.index = here.1;
     message.attributes.push(LinkAttribute::LinkInfo(info));
     request(RouteNetlinkMessage::NewLink(message), CREATE)
 }
