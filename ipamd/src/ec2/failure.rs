@@ -1,9 +1,9 @@
 //! From an SDK error to the engine's: was it answered, sent, or never sent?
 
-use super::classify::classify;
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use hyper_util::client::legacy::Error as ClientError;
+use ipam_core::cloud::classify;
 use ipam_core::cloud::{CloudError, ErrorClass};
 use std::error::Error;
 use std::fmt::Write as _;

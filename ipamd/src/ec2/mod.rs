@@ -5,7 +5,6 @@
 //! that a start waits for nothing.
 
 mod calls;
-mod classify;
 mod failure;
 mod tags;
 mod view;
@@ -13,7 +12,6 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use classify::classify;
 pub(crate) use failure::chain;
 
 use crate::aws::{self, Site};

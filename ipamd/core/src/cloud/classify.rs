@@ -1,5 +1,5 @@
 //! What EC2's errors mean to us: one table, by action, code and (where EC2 leaves no other way)
-//! message.
+//! message. The simulation is judged by the same one.
 //!
 //! Sources: "Error codes for the Amazon EC2 API" (EC2 API Reference), and answers of EC2 that users
 //! of other node daemons have reported.
