@@ -18,6 +18,8 @@ pub(crate) struct Host {
     busy: bool,
     /// ENIs, blocks or facts changed since the wiring was last computed.
     stale: bool,
+    /// The kernel changed while an apply was under way, which may or may not have seen it.
+    again: bool,
     retry: Retry,
 }
 
@@ -31,6 +33,7 @@ impl Host {
     pub(crate) fn distrust(&mut self) {
         self.applied = None;
         self.stale = true;
+        self.again = self.busy;
     }
 
     /// The apply to be done now, if any.
@@ -88,7 +91,8 @@ impl Host {
         };
         let served: Vec<Block> = blocks.into_iter().filter(|b| !absent(b)).collect();
         store.set_wired(served);
-        self.applied = Some(wiring);
+        self.applied = Some(wiring).filter(|_| !self.again);
+        self.again = false;
     }
 
     /// When a failed apply is tried again.

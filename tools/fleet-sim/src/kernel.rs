@@ -9,6 +9,7 @@ use ipam_engine::ports::{Applied, Fut, HostNet, HostNetError, KernelEvent, Lefto
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// See the module. Survives restarts of the daemon; cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Kernel {
     world: World,
     node: String,
     routes: Arc<Mutex<BTreeMap<IpAddr, String>>>,
+    /// From the look at the links to the end of an apply.
+    apply_takes: Arc<Mutex<Duration>>,
     /// The netlink monitor's listener, if a daemon runs.
     listener: Arc<Mutex<Option<Handle>>>,
 }
@@ -26,12 +29,20 @@ impl Kernel {
             world,
             node: node.into(),
             routes: Arc::default(),
+            apply_takes: Arc::default(),
             listener: Arc::default(),
         }
     }
 
     pub(crate) fn listen(&self, handle: Option<Handle>) {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    pub(crate) fn set_apply_takes(&self, time: Duration) {
+        *self
+            .apply_takes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = time;
     }
 
     pub(crate) fn routes(&self) -> MutexGuard<'_, BTreeMap<IpAddr, String>> {
@@ -111,6 +122,11 @@ impl HostNet for Kernel {
             let macs = wiring.enis.iter().map(|e| e.mac);
             let missing: Vec<Mac> = macs.filter(|mac| !links.contains(mac)).collect();
             self.watch(missing.clone());
+            let time = *self
+                .apply_takes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            tokio::time::sleep(time).await;
             Ok(Applied { missing })
         })
     }

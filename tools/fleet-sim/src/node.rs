@@ -59,6 +59,11 @@ impl Node {
         })
     }
 
+    /// Makes the wiring of the host take so long: links that come meanwhile are not seen by it.
+    pub fn set_wiring_takes(&self, time: Duration) {
+        self.kernel.set_apply_takes(time);
+    }
+
     /// Starts the daemon on what the disk has.
     pub fn start(&mut self, settings: Settings) {
         let (handle, door) = Handle::new();

@@ -125,6 +125,15 @@ async fn a_cold_burst_attaches_enis_side_by_side() {
     assert_eq!(world.vpc().books(world.time()), vec![]);
 }
 
+/// A link that appears while the host is being wired was once forgotten, and its pods waited.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_comes_during_an_apply_is_wired() {
+    let (_world, mut node) = world("m5.large");
+    node.set_wiring_takes(Duration::from_millis(1500));
+    node.start(settings(Policy::default()));
+    assert_eq!(burst(&node, 0, 27).await.0, 27);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_warm_restart_serves_at_once_and_asks_ec2_nothing() {
     let (world, mut node) = world("m5.large");
