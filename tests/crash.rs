@@ -179,7 +179,9 @@ fn stopped() -> Outcome {
 /// instance that is terminated next takes everything along.
 fn stopped_while_buying() -> Outcome {
     for action in ["CreateNetworkInterface", "AttachNetworkInterface"] {
-        let mut scene = Scene::new(spec(Mode::Secondary, "m5.large")?)?;
+        let mut spec = spec(Mode::Secondary, "m5.large")?;
+        spec.daemon = spec.daemon.set("WARM_ENI_TARGET", "2");
+        let mut scene = Scene::new(spec)?;
         scene.node().start()?;
         ipamd_tests::eventually(
             SOON,
@@ -288,10 +290,14 @@ fn reboot() -> Outcome {
     )?;
     scene.add_pods(5)?;
     scene.all_agree()?;
+    scene.settled()?;
     let more = scene.calls("Assign") + scene.calls("Create") - calls;
     ensure(
         more == 0,
-        format!("{more} purchases for what was there already"),
+        format!(
+            "{more} purchases for what was there already:\n{}",
+            scene.recent_calls()
+        ),
     )?;
     scene.nothing_is_left()
 }

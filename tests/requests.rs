@@ -280,7 +280,7 @@ fn unreadable_stdin() -> Outcome {
             return fail(format!("{stdin:?}: no CNI error: {}", call.words()));
         };
         ensure(
-            matches!(error.code, 4..=7),
+            matches!(error.code, 1 | 4..=7),
             format!("{stdin:?}: code {}", error.code),
         )?;
     }

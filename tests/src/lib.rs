@@ -22,9 +22,6 @@ pub type Outcome = Result<(), Failure>;
 /// For a daemon to be ready, and for anything that EC2's latency is in.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// No EC2 call for so long: nothing is under way.
-const QUIET: Duration = Duration::from_millis(700);
-
 /// How addresses come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -132,7 +129,7 @@ impl Scene {
         let mut pods = self.make_pods(count)?;
         let tally = self
             .runtime
-            .add_all(&mut pods, 16, Patience::NONE, |_| ())?;
+            .add_all(&mut pods, count as usize, Patience::NONE, |_| ())?;
         self.pods.append(&mut pods);
         if tally.failed_adds.is_empty() {
             Ok(())
@@ -198,23 +195,7 @@ impl Scene {
     /// # Errors
     /// Something still is after [`SOON`].
     pub fn settled(&self) -> Outcome {
-        for node in self
-            .cluster
-            .nodes()
-            .iter()
-            .filter(|node| node.daemon().is_ok())
-        {
-            let mut calls = self.cluster.sim().vpc().ec2_calls().clone();
-            let mut since = Instant::now();
-            node.wait_pool(SOON, "no purchase under way", |pool| {
-                let now = self.cluster.sim().vpc().ec2_calls().clone();
-                if now != calls {
-                    (calls, since) = (now, Instant::now());
-                }
-                pool.enis.iter().all(|e| e.phase == "ready") && since.elapsed() > QUIET
-            })?;
-        }
-        Ok(())
+        Ok(self.cluster.wait_settled(SOON)?)
     }
 
     /// Nothing is left: DELs every pod, waits for purchases under way, stops daemons, terminates nodes, reads the books.
@@ -223,7 +204,7 @@ impl Scene {
     /// What is left, or was wrong.
     pub fn nothing_is_left(mut self) -> Outcome {
         self.del_pods()?;
-        for node in self.cluster.nodes() {
+        for node in self.cluster.nodes().iter().filter(|n| n.daemon().is_ok()) {
             no_leftovers(node)?;
         }
         self.settled()?;
@@ -260,6 +241,18 @@ impl Scene {
             .filter(|(name, _)| name.starts_with(action))
             .map(|(_, n)| n)
             .sum()
+    }
+}
+
+impl Scene {
+    /// The last calls to EC2, for people.
+    #[must_use]
+    pub fn recent_calls(&self) -> String {
+        let vpc = self.cluster.sim().vpc();
+        let all = vpc.audit(0);
+        let last = all.iter().skip(all.len().saturating_sub(12));
+        let lines = last.map(|e| format!("{} {} {} {}", e.time, e.action, e.params, e.outcome));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 

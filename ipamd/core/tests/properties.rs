@@ -1,6 +1,10 @@
 //! The core against a naive model: random pods, time, refusals, lost answers, restarts and operator's
 //! mistakes; `check` and the model after every step, and the target at the end.
-#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
+#![allow(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation
+)] // tests fail by panicking
 
 mod common;
 
@@ -9,7 +13,7 @@ use ipam_core::check::check;
 use ipam_core::cloud::ErrorClass;
 use ipam_core::datastore::{Datastore, Request};
 use ipam_core::outcome::{begin, resume};
-use ipam_core::plan::{Memory, Policy, target};
+use ipam_core::plan::{Action, Memory, Policy, target};
 use ipam_core::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -208,7 +212,7 @@ fn del(world: &mut World, naive: &mut Naive, n: u32, slowly: bool) {
 fn plan(world: &mut World, fates: &[Fate]) {
     let plan = world.plan();
     world.memory.remember(&plan);
-    let handles: Vec<_> = plan.actions.iter().filter_map(|a| a.handle()).collect();
+    let handles: Vec<_> = plan.actions.iter().filter_map(Action::handle).collect();
     for handle in &handles {
         assert_eq!(
             handles.iter().filter(|h| *h == handle).count(),
@@ -325,7 +329,7 @@ fn converged(world: &mut World) {
         .filter(|e| e.ours && !goal.whole_enis)
         .flat_map(|e| e.blocks.keys())
         .filter(|b| tally.of(b).idle())
-        .map(|b| b.capacity())
+        .map(Block::capacity)
         .sum();
     let surplus = tally.addresses.saturating_sub(goal.keep);
     assert!(

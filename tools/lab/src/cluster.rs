@@ -12,6 +12,12 @@ use tokio::runtime::Runtime;
 use vpc_model::{NodeSpec, SubnetSpec, VpcSpec};
 use vpc_sim::{Sim, SimOptions};
 
+/// No call to EC2 for so long: nothing is under way.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// Names a folder in which the daemons' logs stay when the cluster is gone.
+const KEEP_LOGS: &str = "LAB_LOGS";
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
@@ -59,10 +65,13 @@ impl Cluster {
     /// # Errors
     /// The specification contradicts itself, or the kernel refuses.
     pub fn start(spec: ClusterSpec) -> Result<Self, LabError> {
-        let logs = tempfile::Builder::new()
-            .prefix("ipamd-lab-")
-            .tempdir()
-            .map_err(LabError::io("making a folder for logs"))?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("ipamd-lab-");
+        let logs = match std::env::var_os(KEEP_LOGS) {
+            Some(dir) => folder.disable_cleanup(true).tempdir_in(dir),
+            None => folder.tempdir(),
+        };
+        let logs = logs.map_err(LabError::io("making a folder for logs"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("lab")
@@ -136,6 +145,25 @@ impl Cluster {
             node.wait_ready(limit)?;
         }
         Ok(began.elapsed())
+    }
+
+    /// Waits until no purchase is under way: every ENI in use, and no call to EC2 for a while.
+    ///
+    /// # Errors
+    /// One still is when the time is over, or a daemon ended.
+    pub fn wait_settled(&self, limit: Duration) -> Result<(), LabError> {
+        for node in self.nodes.iter().filter(|node| node.daemon().is_ok()) {
+            let mut calls = self.sim.vpc().ec2_calls().clone();
+            let mut since = Instant::now();
+            node.wait_pool(limit, "no purchase under way", |pool| {
+                let now = self.sim.vpc().ec2_calls().clone();
+                if now != calls {
+                    (calls, since) = (now, Instant::now());
+                }
+                pool.enis.iter().all(|e| e.phase == "ready") && since.elapsed() > QUIET
+            })?;
+        }
+        Ok(())
     }
 
     /// Prints the end of every daemon's log, for people who look for the cause of a failure.

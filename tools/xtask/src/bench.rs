@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// A kubeconfig for the peer, which waits 30 s at its start without an API server.
     #[arg(long, requires = "peer")]
     peer_kubeconfig: Option<PathBuf>,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "WORD")]
+    only: Option<String>,
     /// Few repetitions: shows that everything runs; the figures mean little.
     #[arg(long)]
     quick: bool,
@@ -75,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
     results.cases.push(figures);
     let mut failed = false;
     for stack in &stacks {
-        failed |= !measure(stack, work, &screen, &mut results)?;
+        failed |= !measure(stack, options, work, &screen, &mut results)?;
     }
     if options.json {
         println!("{}", results.json());
@@ -87,12 +90,14 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
 /// All cases on one stack. A case that fails is told and passed over, unless a person asked to stop.
 fn measure(
     stack: &Stack,
+    options: &Options,
     work: Work,
     screen: &Screen,
     results: &mut Results,
 ) -> Result<bool, TaskError> {
     let mut good = true;
-    for case in cases::ALL {
+    let only = options.only.as_deref().unwrap_or_default();
+    for case in cases::ALL.iter().filter(|case| case.name.contains(only)) {
         let phase = screen.phase(&format!("{}: {}", stack.name(), case.name));
         match (case.run)(stack, work) {
             Ok(figures) => {

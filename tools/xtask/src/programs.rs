@@ -10,7 +10,7 @@ use crate::error::TaskError;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -134,7 +134,11 @@ fn get(wanted: &[Program], dirs: &[PathBuf]) -> Result<Vec<PathBuf>, TaskError> 
             packages.join(", ")
         );
         match install(&packages) {
-            Ok(()) => return Ok(Vec::new()),
+            Ok(()) if wanted.iter().all(|p| find(p.name, dirs).is_some()) => return Ok(Vec::new()),
+            Ok(()) => eprintln!(
+                "  that changed nothing; unpacking into {} instead",
+                cached.display()
+            ),
             Err(e) => eprintln!(
                 "  that failed ({e}); unpacking into {} instead",
                 cached.display()
@@ -300,9 +304,11 @@ fn cache_dir() -> Result<PathBuf, TaskError> {
     .flatten()
     .map(|dir| dir.join("ipamd-tests"))
     .collect();
-    let usable = candidates
-        .iter()
-        .find(|dir| fs::create_dir_all(dir).is_ok() && tempfile::tempfile_in(dir).is_ok());
+    let usable = candidates.iter().find(|dir| {
+        let made = fs::create_dir_all(dir).is_ok() && tempfile::tempfile_in(dir).is_ok();
+        // Programs are started from here: a folder that another user has made will not do.
+        made && fs::metadata(dir).is_ok_and(|m| m.uid() == nix::unistd::geteuid().as_raw())
+    });
     usable
         .cloned()
         .ok_or_else(|| TaskError::NoCache(candidates.clone()))

@@ -1,6 +1,12 @@
 //! A naive EC2 for tests of the core: every call works at once, addresses never run out, and virtual
 //! time passes only when nothing else can happen.
-#![allow(dead_code, unreachable_pub)] // each test file uses its own part
+// Each test file uses its own part, and tests fail by panicking.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation
+)]
 
 use ipam_core::datastore::{Datastore, Request};
 use ipam_core::limits::{InstanceLimits, limits_of};

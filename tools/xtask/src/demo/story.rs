@@ -190,14 +190,11 @@ fn send_probes(
     Ok(())
 }
 
-/// Waits for purchases under way: warm ENIs come after the pods.
+/// Waits for purchases under way: warm addresses come after the pods.
 fn settle(screen: &Screen, cluster: &Cluster) -> Result<(), LabError> {
     let phase = screen.phase("warm pool");
-    let ready = |pool: &lab::snapshot::Snapshot| pool.enis.iter().all(|e| e.phase == "ready");
-    for node in cluster.nodes() {
-        node.wait_pool(READY_LIMIT, "every ENI in use", ready)?;
-    }
-    phase.done(true, "every ENI is wired");
+    cluster.wait_settled(READY_LIMIT)?;
+    phase.done(true, "no purchase under way, every ENI in use");
     Ok(())
 }
 
@@ -272,6 +269,7 @@ fn tear_down(
     );
     phase.done(failed == 0 && left.is_empty(), &words);
     report.leaked.extend(left);
+    settle(screen, cluster)?;
 
     let phase = screen.phase("stop ipamd");
     let mut longest = Duration::ZERO;
