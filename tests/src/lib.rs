@@ -127,9 +127,10 @@ impl Scene {
     /// One failed.
     pub fn add_pods(&mut self, count: u32) -> Outcome {
         let mut pods = self.make_pods(count)?;
+        let at_once = pods.len();
         let tally = self
             .runtime
-            .add_all(&mut pods, count as usize, Patience::NONE, |_| ())?;
+            .add_all(&mut pods, at_once, Patience::NONE, |_| ())?;
         self.pods.append(&mut pods);
         if tally.failed_adds.is_empty() {
             Ok(())
