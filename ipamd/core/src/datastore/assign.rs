@@ -60,7 +60,7 @@ impl Datastore {
                         .ok_or(AssignError(family))
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let (host_mac, pod_mac) = pod_macs(request.key, 0);
+            let (host_mac, pod_mac) = pod_macs(request.key, now.0);
             self.insert_lease(Lease {
                 key: request.key.clone(),
                 pod: request.pod.clone(),

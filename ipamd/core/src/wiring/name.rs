@@ -30,9 +30,9 @@ pub fn host_if_name(prefix: &str, pod: &PodRef, key: &AttachmentKey, index: u32)
     name
 }
 
-/// The Ethernet addresses of the host's and the pod's end: locally administered, unicast, and the
-/// same for the same attachment, so that a repeated ADD gives the same answer. They meet nobody but
-/// each other.
+/// The Ethernet addresses of the host's and the pod's end: locally administered and unicast. `salt`
+/// differs from lease to lease, so that a late DEL can tell its own link from a namesake's; the lease
+/// keeps them, so that a repeated ADD gives the same answer. They meet nobody but each other.
 #[must_use]
 pub fn pod_macs(key: &AttachmentKey, salt: u64) -> (Mac, Mac) {
     let mut hash = Sha1::new();
