@@ -134,9 +134,7 @@ impl Stack {
         };
         if !self.peer {
             let free = u32::try_from(addresses).unwrap_or(u32::MAX);
-            let filled = |p: &lab::snapshot::Snapshot| {
-                p.totals.free >= free && p.enis.iter().all(|e| e.phase == "ready")
-            };
+            let filled = |p: &lab::snapshot::Snapshot| p.totals.free >= free;
             return node
                 .wait_pool(FILL_LIMIT, "a filled pool", filled)
                 .map(drop);
