@@ -2,7 +2,7 @@
 
 use crate::cloud::{CloudError, ErrorClass};
 use crate::datastore::Datastore;
-use crate::plan::{Action, Memory, Scope};
+use crate::plan::{Action, CONSISTENCY, Memory, Scope};
 use crate::reconcile::{Drift, reconcile};
 use crate::{
     Block, BlockKind, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, Timestamp,
@@ -259,8 +259,12 @@ fn succeed(
         Done::Assigned(blocks) => add_blocks(store, handle, blocks),
         Done::Unassigned => {
             if let Action::Unassign { blocks, .. } = action {
+                memory
+                    .given_back
+                    .retain(|_, at| now.since(*at) < CONSISTENCY);
                 for block in blocks {
                     store.remove_block(handle, *block);
+                    memory.given_back.insert(*block, now);
                 }
             }
         }

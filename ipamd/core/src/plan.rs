@@ -158,6 +158,8 @@ pub struct Input<'a> {
     pub describing: bool,
     /// Whether EC2 may be written to.
     pub provisioning: bool,
+    /// The daemon is about to end: ENIs that are half-way are finished, nothing new is begun.
+    pub finishing: bool,
     /// Subnet of new ENIs.
     pub subnet: Option<&'a SubnetId>,
     /// Begins every client token; unlike any that another run has used.
@@ -193,7 +195,9 @@ impl Memory {
 /// The plan for now.
 pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
     let mut draft = Draft::new(store, input, now);
-    advance::describe(&mut draft);
+    if !input.finishing {
+        advance::describe(&mut draft);
+    }
     if !input.provisioning {
         draft.plan.report.note(Note::NotProvisioning);
     } else if !input.memory.known {
@@ -217,9 +221,11 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
         });
     } else {
         advance::enis(&mut draft);
-        let short = grow::grow(&mut draft);
-        if short == 0 && input.waiting == 0 {
-            shrink::shrink(&mut draft);
+        if !input.finishing {
+            let short = grow::grow(&mut draft);
+            if short == 0 && input.waiting == 0 {
+                shrink::shrink(&mut draft);
+            }
         }
     }
     draft.finish()

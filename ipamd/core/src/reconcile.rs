@@ -240,14 +240,22 @@ fn take_blocks(
         || eni
             .in_doubt_since
             .is_some_and(|since| begun < since + CONSISTENCY);
+    // A block that we gave back a moment ago may still be named; an earlier run may have.
+    let stale = |block: &Block| {
+        let ours = memory
+            .given_back
+            .get(block)
+            .is_some_and(|at| begun < *at + CONSISTENCY);
+        ours || lagging && eni.written_at < memory.started
+    };
+    let mut look = false;
     let mut confirm = Vec::new();
     for block in &view.blocks {
         match eni.blocks.get(block) {
             Some(BlockState::Confirmed) => {}
             Some(BlockState::Releasing) if unsettled || lagging => {}
             Some(_) => confirm.push((*block, false)),
-            // A block that we gave back a moment ago may still be named.
-            None if lagging => memory.look = true,
+            None if stale(block) => look = true,
             None => confirm.push((*block, true)),
         }
     }
@@ -259,6 +267,7 @@ fn take_blocks(
         .filter(|b| !view.blocks.contains(b) && !lost(b))
         .copied()
         .collect();
+    memory.look |= look;
     let mut grown = false;
     for (block, new) in confirm {
         if store.add_block(handle, block, BlockState::Confirmed) && new {

@@ -42,7 +42,7 @@ pub struct Owner {
     policy: Policy,
     limits: InstanceLimits,
     facts: Option<NodeFacts>,
-    /// Instance that the restored ENIs belong to, until IMDS has confirmed it.
+    /// Instance that the restored state belongs to, until IMDS has confirmed it.
     unproven: Option<ipam_core::InstanceId>,
     store: Datastore,
     memory: Memory,
@@ -55,6 +55,7 @@ pub struct Owner {
     sweeping: bool,
     reading_metadata: bool,
     metadata_retry: Retry,
+    metadata_error: Option<String>,
     metadata_read: Option<Timestamp>,
     survey_retry: Retry,
     writes: Vec<Write>,
@@ -136,7 +137,9 @@ impl Owner {
     /// growth is possible are answered.
     pub fn decide(&mut self, now: Timestamp) -> (Vec<Task>, Vec<Answer>) {
         let mut tasks = Vec::new();
-        self.local_tasks(&mut tasks, now);
+        if !self.stopping {
+            self.local_tasks(&mut tasks, now);
+        }
         self.lot.forget_gone();
         let subnet = self.subnet();
         let input = Input {
@@ -147,12 +150,13 @@ impl Owner {
             in_flight: &self.in_flight,
             describing: self.describing,
             provisioning: self.settings.provisioning,
+            finishing: self.stopping,
             subnet: subnet.as_ref(),
             token_prefix: &self.token_prefix,
         };
         // Without IMDS there is no instance to ask EC2 about, and without a look at the kernel no
         // address to trust.
-        let ready = self.facts.is_some() && self.unproven.is_none() && self.surveyed;
+        let ready = self.facts.is_some() && self.surveyed;
         let planned = if ready {
             plan(&self.store, &input, now)
         } else {
@@ -206,7 +210,15 @@ impl Owner {
 
     fn waiting_plan(&self) -> ipam_core::plan::Plan {
         let mut plan = ipam_core::plan::Plan::default();
-        plan.report.notes.push(Note::Unknown);
+        if let Some(error) = self
+            .metadata_error
+            .as_ref()
+            .filter(|_| self.facts.is_none())
+        {
+            plan.report.notes.push(Note::NoMetadata(error.clone()));
+        } else {
+            plan.report.notes.push(Note::Unknown);
+        }
         plan
     }
 
@@ -248,6 +260,7 @@ impl Owner {
             Outcome::Metadata(Ok(facts)) => self.learn_facts(facts, now),
             Outcome::Metadata(Err(error)) => {
                 self.reading_metadata = false;
+                self.metadata_error = Some(error.to_string());
                 let at = self.metadata_retry.failed(now);
                 tracing::warn!(%error, next_try = %at, "IMDS does not answer");
             }

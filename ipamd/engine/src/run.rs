@@ -32,8 +32,8 @@ impl std::fmt::Debug for Ports {
 /// One call for each ENI at most, and a few tasks more: this is never full.
 const OUTCOMES: usize = 256;
 
-/// How long the end waits for calls that are under way: their outcome spares the next start a doubt.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long the end waits for calls that are under way, and for the next ones of a half-way ENI.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs until it is told to stop or every [`crate::Handle`] is gone. `seed` must differ from run to
 /// run: it makes client tokens unique.
@@ -100,9 +100,6 @@ impl Turn {
             Ok(()) => answers.into_iter().for_each(Answer::send),
             Err(error) => self.owner.undo(answers, &chain(&error)),
         }
-        if self.owner.stopping() {
-            return;
-        }
         let (tasks, answers) = self.owner.decide(now);
         match self.flush() {
             Ok(()) => tasks.into_iter().for_each(|task| self.spawn(task)),
@@ -144,7 +141,8 @@ impl Turn {
         });
     }
 
-    /// Takes in what still comes within a moment, so that the stored state is as true as can be.
+    /// Takes in what still comes within a moment, and brings ENIs that are half-way to where EC2
+    /// deletes them with the instance: nobody may be there to do it later.
     async fn drain(mut self, mut inbox: mpsc::Receiver<Outcome>) {
         let deadline = tokio::time::Instant::now() + DRAIN;
         while self.owner.calls_under_way() {

@@ -332,3 +332,44 @@ async fn a_full_subnet_is_not_hammered() {
     // A few tries to find out what can be had, then one every five minutes for each kind.
     assert!(total(&world) < 45, "{:?}", calls(&world));
 }
+
+/// Stopped between Create and Modify, the daemon finishes: the node may go before it comes back.
+#[tokio::test(start_paused = true)]
+async fn a_stop_finishes_half_way_enis() {
+    let (world, mut node) = world("m5.large");
+    node.start(settings(Policy::default()));
+    assert_eq!(burst(&node, 0, 3).await.0, 3);
+    while calls(&world).get("CreateNetworkInterface").is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    node.stop().await;
+    let now = world.time();
+    world.vpc().terminate_instance("a", now).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let left: Vec<_> = world
+        .vpc()
+        .enis(world.time())
+        .iter()
+        .map(|e| e.status)
+        .collect();
+    assert_eq!(left, Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_empties_buys_nothing() {
+    let (world, mut node) = world("m5.4xlarge");
+    let policy = Policy {
+        max_pods: Some(110),
+        ..Policy::default()
+    };
+    node.start(settings(policy));
+    assert_eq!(burst(&node, 0, 110).await.0, 110);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let before = calls(&world);
+    for n in 0..110 {
+        assert!(node.del(n).await.unwrap().released);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(calls(&world), before);
+}

@@ -3,7 +3,7 @@
 //! Volatile on purpose: a restarted daemon may ask once more.
 
 use crate::cloud::{CloudError, ErrorClass};
-use crate::{BlockKind, EniHandle, EniId, SubnetId, Timestamp};
+use crate::{Block, BlockKind, EniHandle, EniId, SubnetId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
 use core::time::Duration;
@@ -49,6 +49,10 @@ pub struct Memory {
     pub(crate) holds: BTreeMap<Scope, Hold>,
     /// EC2 refused a batch: ask for at most this many blocks at once.
     pub(crate) batch: BTreeMap<(SubnetId, BlockKind), u32>,
+    /// Blocks that we gave back, and when: likewise.
+    pub(crate) given_back: BTreeMap<Block, Timestamp>,
+    /// When this run began: what earlier runs gave back is not known.
+    pub(crate) started: Timestamp,
     /// ENIs that we deleted, and when: a Describe or IMDS that lags may still name them.
     pub(crate) deleted: BTreeMap<EniId, Timestamp>,
     /// EC2 refused prefixes on this instance type.
@@ -76,6 +80,7 @@ impl Memory {
         Self {
             known,
             described: known.then_some(now),
+            started: now,
             jitter: seed | 1,
             ..Self::default()
         }

@@ -11,6 +11,8 @@ use core::fmt;
 pub enum Note {
     /// EC2 has not told yet which ENIs there are.
     Unknown,
+    /// IMDS, which tells whom to ask EC2 about, does not answer.
+    NoMetadata(String),
     /// `DISABLE_NETWORK_RESOURCE_PROVISIONING`
     NotProvisioning,
     /// This many addresses are missing and being asked for.
@@ -51,6 +53,7 @@ impl Note {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Unknown => "ec2_not_answered",
+            Self::NoMetadata(_) => "imds_unreachable",
             Self::NotProvisioning => "provisioning_disabled",
             Self::Growing(_) => "growing",
             Self::AtLimit { .. } => "instance_limit",
@@ -67,6 +70,9 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("EC2 has not told yet which ENIs this instance has"),
+            Self::NoMetadata(error) => {
+                write!(f, "the instance metadata service does not answer: {error}")
+            }
             Self::NotProvisioning => {
                 f.write_str("growth is off (DISABLE_NETWORK_RESOURCE_PROVISIONING)")
             }

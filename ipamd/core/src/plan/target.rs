@@ -24,8 +24,8 @@ pub fn per_eni(limits: &InstanceLimits, prefixes: bool) -> u32 {
 /// The target for the pods that are there and the ADDs that wait.
 ///
 /// Addresses that are cooling or held are no supply, and are asked for on top: an address that can't
-/// be given is not a warm one. No warm address beyond `max_pods`; pods that are there count whatever
-/// `max_pods` says.
+/// be given is not a warm one. None of that goes beyond `max_pods`; pods that are there or wait count
+/// whatever `max_pods` says.
 #[must_use]
 pub fn target(
     policy: &Policy,
@@ -48,10 +48,11 @@ pub fn target(
         need.saturating_add(policy.warm_eni.saturating_mul(unit).max(1))
     };
     let clamp = |n: u32| policy.max_pods.map_or(n, |max| n.min(max).max(need));
-    let pool = clamp(wanted);
     // At most as many again: a runtime that retries in a loop must not drain the subnet.
-    let busy = (tally.cooling + tally.held).min(pool);
-    let keep = pool + busy;
+    let busy = (tally.cooling + tally.held).min(clamp(wanted));
+    // Addresses that rest are bought anew only up to max-pods; for a pod that waits, beyond it, too.
+    let urgent = if waiting > 0 { need + busy } else { 0 };
+    let keep = clamp(wanted.saturating_add(busy)).max(urgent);
     let whole_enis = !by_address && !prefixes;
     let grow_to = if whole_enis {
         (clamp(keep.div_ceil(unit).saturating_mul(unit))).max(keep)

@@ -124,6 +124,7 @@ impl World {
             in_flight: &self.in_flight,
             describing: false,
             provisioning: true,
+            finishing: false,
             subnet: Some(&self.subnet),
             token_prefix: &self.run,
         };

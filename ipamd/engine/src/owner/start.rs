@@ -45,7 +45,7 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         settings,
         limits: conservative(),
         facts: None,
-        unproven: loaded.instance.filter(|_| loaded.facts.is_none()),
+        unproven: loaded.instance,
         store,
         memory: Memory::new(known, seed, now),
         lot: Lot::default(),
@@ -57,6 +57,7 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         sweeping: false,
         reading_metadata: false,
         metadata_retry: Retry::default(),
+        metadata_error: None,
         metadata_read: None,
         survey_retry: Retry::default(),
         writes: Vec::new(),
@@ -84,6 +85,8 @@ fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
         }
     } else {
         eni.blocks.clear();
+        // Nothing was given back in this boot that EC2 could still name.
+        eni.written_at = Timestamp::default();
         if eni.phase == Phase::Ready {
             eni.phase = Phase::Attached;
         }
