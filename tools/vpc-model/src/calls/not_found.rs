@@ -12,6 +12,8 @@ pub(crate) struct Kind {
     prefix: &'static str,
     /// In codes: `InvalidSubnetID.NotFound`.
     code: &'static str,
+    /// In codes for ids that can't be any; EC2 does not always spell it like `code` (*documented*).
+    malformed: &'static str,
     /// In messages: `The subnet ID 'x' does not exist`.
     noun: &'static str,
 }
@@ -19,31 +21,37 @@ pub(crate) struct Kind {
 pub(crate) const ENI: Kind = Kind {
     prefix: "eni-",
     code: "InvalidNetworkInterfaceID",
+    malformed: "InvalidNetworkInterfaceId",
     noun: "networkInterface ID",
 };
 pub(crate) const INSTANCE: Kind = Kind {
     prefix: "i-",
     code: "InvalidInstanceID",
+    malformed: "InvalidInstanceID",
     noun: "instance ID",
 };
 pub(crate) const SUBNET: Kind = Kind {
     prefix: "subnet-",
     code: "InvalidSubnetID",
+    malformed: "InvalidSubnetID",
     noun: "subnet ID",
 };
 pub(crate) const VPC: Kind = Kind {
     prefix: "vpc-",
     code: "InvalidVpcID",
+    malformed: "InvalidVpcID",
     noun: "vpc ID",
 };
 pub(crate) const ROUTE_TABLE: Kind = Kind {
     prefix: "rtb-",
     code: "InvalidRouteTableID",
+    malformed: "InvalidRouteTableId",
     noun: "routeTable ID",
 };
 pub(crate) const GROUP: Kind = Kind {
     prefix: "sg-",
     code: "InvalidGroup",
+    malformed: "InvalidGroupId",
     noun: "security group",
 };
 
@@ -51,6 +59,7 @@ pub(crate) const GROUP: Kind = Kind {
 pub(crate) const GROUP_OF_ENI: Kind = Kind {
     prefix: "sg-",
     code: "InvalidSecurityGroupID",
+    malformed: "InvalidSecurityGroupId",
     noun: "securityGroup ID",
 };
 
@@ -66,14 +75,9 @@ impl Kind {
         if ok {
             return Ok(());
         }
-        // *recorded* for instances and network interfaces.
-        let code = if self.code == "InvalidGroup" {
-            "InvalidGroupId"
-        } else {
-            self.code
-        };
+        // Text *recorded* for instances and network interfaces.
         Err(ApiError::new(
-            &format!("{code}.Malformed"),
+            &format!("{}.Malformed", self.malformed),
             format!("Invalid id: \"{id}\" (expecting \"{}...\")", self.prefix),
         ))
     }

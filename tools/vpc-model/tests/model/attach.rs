@@ -67,7 +67,7 @@ fn what_cannot_be_attached_is_refused() {
         ),
         (
             attach(&EniId::from("bogus"), "i-n1", 1),
-            "InvalidNetworkInterfaceID.Malformed",
+            "InvalidNetworkInterfaceId.Malformed",
         ),
     ] {
         assert_eq!(w.refused(request.clone()).0, code, "{request:?}");

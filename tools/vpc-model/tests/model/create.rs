@@ -51,6 +51,10 @@ fn refusals_have_ec2s_words_and_change_nothing() {
         groups: vec![GroupId::from("sg-none")],
         ..in_subnet("subnet-a", WantedV4::default())
     };
+    let no_group = CreateNetworkInterface {
+        groups: vec![GroupId::from("group-1")],
+        ..in_subnet("subnet-a", WantedV4::default())
+    };
     let six = CreateNetworkInterface {
         v6: WantedV6 {
             address_count: Some(1),
@@ -78,6 +82,11 @@ fn refusals_have_ec2s_words_and_change_nothing() {
             no_such_group,
             "InvalidSecurityGroupID.NotFound",
             "The securityGroup ID 'sg-none' does not exist",
+        ),
+        (
+            no_group,
+            "InvalidSecurityGroupId.Malformed",
+            "Invalid id: \"group-1\" (expecting \"sg-...\")",
         ),
         (primary(&taken), "InvalidIPAddress.InUse", "already in use"),
         (
