@@ -100,8 +100,44 @@ pub(crate) fn metadata() -> Result<Value, TaskError> {
 /// Builds with these arguments, cargo's progress on stderr, and gives the path of program `name`.
 fn build(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
     let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);
+    command.args(args);
+    finish(name, command)
+}
+
+/// The same, linked statically: a plugin is started for every pod, and the dynamic loader is a third
+/// of a start. Where there is no static C library, as the machine links.
+fn build_static(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
+    let Some(target) = host_target().filter(|_| has_static_libc()) else {
+        return build(name, args);
+    };
+    let flags = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        target.to_uppercase().replace('-', "_")
+    );
+    let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);
+    // With a target named, the flags are not those of build scripts and procedural macros.
+    command.args(["--target", &target]).args(args).env(
+        flags,
+        "-C target-feature=+crt-static -C relocation-model=static",
+    );
+    finish(name, command)
+}
+
+fn host_target() -> Option<String> {
+    let output = Command::new("rustc").arg("-vV").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "))?;
+    host.ends_with("-linux-gnu").then(|| host.to_owned())
+}
+
+/// The C compiler prints a full path if it finds the library, and the bare name if it does not.
+fn has_static_libc() -> bool {
+    let output = Command::new("cc").arg("-print-file-name=libc.a").output();
+    output.is_ok_and(|o| o.stdout.starts_with(b"/"))
+}
+
+fn finish(name: &str, mut command: Command) -> Result<PathBuf, TaskError> {
     command
-        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
@@ -134,7 +170,7 @@ pub(crate) fn build_daemon() -> Result<PathBuf, TaskError> {
 
 /// The plugin, as small and quick as it is shipped.
 pub(crate) fn build_plugin() -> Result<PathBuf, TaskError> {
-    build(
+    build_static(
         "ipamd-cni",
         &["-p", "cni-shim", "--profile", "shim", "--bin", "ipamd-cni"],
     )
@@ -152,5 +188,5 @@ pub(crate) fn build_floor() -> Result<PathBuf, TaskError> {
         "--bin",
         "cni-floor",
     ];
-    build("cni-floor", &args)
+    build_static("cni-floor", &args)
 }
