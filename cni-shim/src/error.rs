@@ -84,6 +84,7 @@ impl From<NetnsError> for CniError {
         let code = match &error {
             NetnsError::Gone(_) => code::UNKNOWN_CONTAINER,
             NetnsError::Other(_) | NetnsError::Own(_) => code::INVALID_ENVIRONMENT,
+            NetnsError::Busy(_) => code::TRY_AGAIN_LATER,
             NetnsError::Refused { .. } | NetnsError::Lost(_) => code::IO_FAILURE,
         };
         Self::new(code, error.to_string())

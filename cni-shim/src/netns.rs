@@ -2,11 +2,13 @@
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Why a namespace can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum NetnsError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Another plugin process holds its lock.
+    #[error("another ADD or DEL in the network namespace {0} is still under way")]
+    Busy(String),
     /// The thread could not come back: it must do nothing more.
     #[error("could not come back from the pod's network namespace: {0}")]
     Lost(Errno),
@@ -43,6 +48,10 @@ pub(crate) struct Netns {
 
 /// `/proc/self` is the main thread's, and a thread may have a namespace of its own.
 const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Between two tries for the lock: from here, doubled up to there.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(16);
 
 impl Netns {
     /// Opens the namespace and makes sure that it is another than the caller's.
@@ -79,6 +88,32 @@ impl Netns {
         let result = f();
         setns(&self.own, CloneFlags::CLONE_NEWNET).map_err(NetnsError::Lost)?;
         Ok(result)
+    }
+
+    /// Keeps other plugin processes that lock this namespace out, by whatever path they came to it,
+    /// until this value is dropped or the process ends: flock(2) belongs to the opened file, and all
+    /// files of one namespace share an inode. Tries at least once. Mostly nobody else is there; a
+    /// blocking flock would need a signal to end in time, so it is tried again and again.
+    pub(crate) fn lock(&self, deadline: Instant) -> Result<(), NetnsError> {
+        let mut pause = PAUSE;
+        loop {
+            match self.pod.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => {
+                    return Err(NetnsError::Refused {
+                        path: self.path.clone(),
+                        source,
+                    });
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(NetnsError::Busy(self.path.clone()));
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
     }
 
     /// For `IFLA_NET_NS_FD`.

@@ -20,8 +20,10 @@ impl Undo {
         }
     }
 
-    /// Takes it all back, goes on where that fails, and adds those failures to `error`.
-    pub(crate) fn run(self, host: &mut Socket, mut error: CniError) -> CniError {
+    /// Takes it all back, goes on where that fails, and adds those failures to `error`. Tells
+    /// whether the link was gone already.
+    pub(crate) fn run(self, host: &mut Socket, mut error: CniError) -> (CniError, bool) {
+        let mut gone = false;
         let mut batch = Batch::default();
         for rule in &self.rules {
             verbs::rule(&mut batch, verbs::Change::Delete, rule);
@@ -29,7 +31,9 @@ impl Undo {
         verbs::delete_link(&mut batch, self.link);
         match host.exchange(batch) {
             Ok(answers) => {
-                // A link that is gone went with the pod's namespace.
+                gone = answers
+                    .last()
+                    .is_some_and(|a| a.error == Some(Errno::ENODEV));
                 let failed = answers.iter().filter_map(|a| a.error);
                 for errno in failed.filter(|&e| e != Errno::ENODEV && e != Errno::ENOENT) {
                     error = error.with(format_args!("undoing it failed too: {}", errno.desc()));
@@ -39,6 +43,6 @@ impl Undo {
                 error = error.with(format_args!("undoing it failed too: {}", errno.desc()));
             }
         }
-        error
+        (error, gone)
     }
 }

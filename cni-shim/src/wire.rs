@@ -8,7 +8,7 @@ pub(crate) use compare::differences;
 
 use crate::error::{CniError, code};
 use crate::netlink::{Batch, Link, Socket, link_of, verbs};
-use crate::netns::{Netns, NetnsError};
+use crate::netns::Netns;
 use crate::undo::Undo;
 use ipam_core::wiring::{PodWiring, Route, Sysctl};
 use nix::errno::Errno;
@@ -28,15 +28,16 @@ pub(crate) struct Kernel {
 #[derive(Debug)]
 pub(crate) struct WireError {
     pub(crate) error: CniError,
-    /// The attachment's own veth is there and was left alone: its lease is in use.
-    pub(crate) lease_in_use: bool,
+    /// The veth that was made here was taken away by somebody else: with the pod's namespace, or
+    /// by an ADD of the same attachment that counts on the lease.
+    pub(crate) taken_away: bool,
 }
 
 impl From<CniError> for WireError {
     fn from(error: CniError) -> Self {
         Self {
             error,
-            lease_in_use: false,
+            taken_away: false,
         }
     }
 }
@@ -66,7 +67,22 @@ impl Kernel {
         };
         let mut undo = Undo::of_link(link.index);
         let result = self.furnish(wiring, &link, &mut undo);
-        result.map_err(|error| undo.run(&mut self.host, error).into())
+        result.map_err(|error| {
+            let (error, taken_away) = undo.run(&mut self.host, error);
+            WireError { error, taken_away }
+        })
+    }
+
+    /// Whether a lease's own veth is on the host (no two leases have the same Ethernet addresses).
+    /// In doubt it is.
+    pub(crate) fn stands(&mut self, host_if: &str, host_mac: &str) -> bool {
+        let is_own = |link: Link| {
+            let mac = link.mac.map(|mac| mac.to_string());
+            mac.is_some_and(|mac| mac.eq_ignore_ascii_case(host_mac))
+        };
+        self.host
+            .link(host_if)
+            .map_or(true, |link| link.is_some_and(is_own))
     }
 
     /// Both ends of the veth; `None` if a name is taken.
@@ -237,11 +253,5 @@ fn write_sysctl(path: &Path, value: &str) -> io::Result<()> {
     match written {
         Err(_) if fs::read_to_string(path).is_ok_and(|now| now.trim() == value) => Ok(()),
         other => other,
-    }
-}
-
-impl From<NetnsError> for WireError {
-    fn from(error: NetnsError) -> Self {
-        CniError::from(error).into()
     }
 }

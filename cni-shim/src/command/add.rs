@@ -21,32 +21,53 @@ const WIRING_TIME: Duration = Duration::from_millis(250);
 const RELEASE_TIME: Duration = Duration::from_secs(2);
 
 /// Leases, wires, and tells what is there. On a failure all of it is undone.
+///
+/// From lease to answer the pod's namespace is locked. A second ADD of the same attachment at the
+/// same time is given the same lease: it must neither take the first one's half-made veth for a
+/// leftover, nor wire an address that the first one releases because it failed.
 pub(crate) fn add(attachment: &Attachment, conf: &Conf) -> Result<Value, CniError> {
-    let deadline = Instant::now() + conf.add_timeout.unwrap_or(HANGS);
+    let timeout = conf.add_timeout.unwrap_or(HANGS);
+    let deadline = Instant::now() + timeout;
+    // Behind the lock there must be time for the rest; without `addTimeout` for the daemon's.
+    let spare = conf
+        .add_timeout
+        .map_or(HANGS / 2, |timeout| WIRING_TIME.min(timeout / 4));
     // The namespace first: without it there is nothing to lease an address for.
     let mut kernel = Kernel::open(&attachment.netns)?;
+    kernel.netns.lock(deadline - spare)?;
     let mut daemon = Daemon::at(&conf.socket);
-    let wiring = allocate(&mut daemon, attachment, conf, deadline)?;
-    match wiring.and_then(|wiring| {
-        let lease_in_use = |e: crate::wire::WireError| (e.error, e.lease_in_use);
-        kernel.wire(&wiring).map_err(lease_in_use).map(|()| wiring)
-    }) {
-        Ok(wiring) => Ok(reply::added(conf, &wiring, kernel.netns.path())),
-        Err((error, true)) => Err(error),
-        Err((error, false)) => Err(give_back(&mut daemon, attachment, error)),
+    let told = allocate(&mut daemon, attachment, conf, deadline, spare)?;
+    let (host_if, host_mac) = (told.host_if.clone(), told.host_mac.clone());
+    let failed = match PodWiring::try_from(told) {
+        Ok(wiring) => match kernel.wire(&wiring) {
+            Ok(()) => return Ok(reply::added(conf, &wiring, kernel.netns.path())),
+            Err(failed) => failed,
+        },
+        Err(error) => {
+            let msg = format!("ipamd's wiring can't be carried out by this plugin: {error}");
+            CniError::new(code::PROTOCOL, msg).into()
+        }
+    };
+    // A lease that is in use stays: that of an earlier ADD, whose veth this one has left alone. So
+    // does one that another process may count on; the runtime sends DEL after each failed ADD.
+    if failed.taken_away || kernel.stands(&host_if, &host_mac) {
+        return Err(failed.error);
     }
+    Err(give_back(&mut daemon, attachment, failed.error))
 }
 
-/// The outer error: no lease; the inner one: a lease whose wiring can't be carried out.
+/// A lease, as the daemon tells it.
 fn allocate(
     daemon: &mut Daemon<'_>,
     attachment: &Attachment,
     conf: &Conf,
     deadline: Instant,
-) -> Result<Result<PodWiring, (CniError, bool)>, CniError> {
-    let timeout_ms = conf.add_timeout.map_or(0, |timeout| {
-        let waits = timeout.saturating_sub(WIRING_TIME.min(timeout / 4));
-        u32::try_from(waits.as_millis()).unwrap_or(u32::MAX).max(1)
+    spare: Duration,
+) -> Result<v1::PodWiring, CniError> {
+    let timeout_ms = conf.add_timeout.map_or(0, |_| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waits = left.saturating_sub(spare).as_millis();
+        u32::try_from(waits).unwrap_or(u32::MAX).max(1)
     });
     let request = v1::AllocateRequest {
         wiring_version: WIRING_VERSION,
@@ -68,10 +89,7 @@ fn allocate(
             "ipamd's reply is of a kind unknown here",
         )),
         Some(Allocated::Refusal(refusal)) => Err(refusal.into()),
-        Some(Allocated::Wiring(wiring)) => Ok(PodWiring::try_from(wiring).map_err(|error| {
-            let msg = format!("ipamd's wiring can't be carried out by this plugin: {error}");
-            (CniError::new(code::PROTOCOL, msg), false)
-        })),
+        Some(Allocated::Wiring(wiring)) => Ok(wiring),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::no_reply;
 use crate::error::{CniError, code};
 use crate::netlink::{Batch, Socket, verbs};
+use crate::netns::Netns;
 use crate::request::{Attachment, Conf, PrevResult};
 use crate::rpc::Daemon;
 use crate::spool::spool;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// For the second try, which is only for a daemon that has just come.
 const SECOND: Duration = Duration::from_secs(1);
+/// For an ADD that is just wiring the pod.
+const WIRING_TIME: Duration = Duration::from_millis(250);
 
 /// What to remove from the host's namespace.
 #[derive(Debug, Default)]
@@ -52,6 +55,13 @@ pub(crate) fn del(attachment: &Attachment, conf: &Conf) -> Result<(), CniError> 
     if let Some(prev) = prev {
         remains.named_by_runtime(prev);
     }
+    // An ADD that had its lease before it was released may be adding the routes right now. The
+    // release doesn't wait for it, since it is what ends an ADD that waits for an address. A
+    // namespace that is gone, or locked for longer, keeps no route from being removed.
+    let netns = Netns::open(&attachment.netns);
+    let _ = netns
+        .as_ref()
+        .map(|netns| netns.lock(Instant::now() + WIRING_TIME));
     remains.clear()
 }
 

@@ -1,7 +1,7 @@
 //! A name that the wiring needs is taken: by this attachment, by a veth of ours that nobody needs
 //! any more, or by something that must be left alone.
 
-use super::{Kernel, WireError, differences, failed};
+use super::{Kernel, differences, failed};
 use crate::error::{CniError, code};
 use crate::netlink::{Batch, FibRoute, Link, uapi, verbs};
 use ipam_core::wiring::{PodWiring, TABLE_MAIN};
@@ -17,7 +17,7 @@ pub(super) enum Found {
 }
 
 /// Decides before it touches anything, so that a refusal leaves all as it was.
-pub(super) fn make_way(kernel: &mut Kernel, wiring: &PodWiring) -> Result<Found, WireError> {
+pub(super) fn make_way(kernel: &mut Kernel, wiring: &PodWiring) -> Result<Found, CniError> {
     let netlink = |errno| failed("look at the interfaces", errno);
     let host = kernel.host.link(&wiring.host_if).map_err(netlink)?;
     let pod = kernel.pod.link(&wiring.pod_if).map_err(netlink)?;
@@ -34,19 +34,15 @@ pub(super) fn make_way(kernel: &mut Kernel, wiring: &PodWiring) -> Result<Found,
             return Ok(Found::Complete);
         }
     }
-    let keep = |error| WireError {
-        error,
-        lease_in_use: own,
-    };
     let mut leftovers = Vec::new();
     if let Some(host) = host {
-        leftover(kernel, &host, wiring).map_err(keep)?;
+        leftover(kernel, &host, wiring)?;
         leftovers.push(host);
     }
     match (pod, pod_peer) {
         (Some(_), Some(peer)) if leftovers.contains(&peer) => {}
         (Some(pod), Some(peer)) if named_as_ours(&peer.name, wiring) => {
-            leftover(kernel, &peer, wiring).map_err(keep)?;
+            leftover(kernel, &peer, wiring)?;
             leftovers.push(peer);
             drop(pod);
         }
@@ -59,7 +55,7 @@ pub(super) fn make_way(kernel: &mut Kernel, wiring: &PodWiring) -> Result<Found,
             };
             let msg =
                 format!("{what} {name} is already in {path} and is not ours; it was left alone");
-            return Err(keep(CniError::new(code::NAME_TAKEN, msg)));
+            return Err(CniError::new(code::NAME_TAKEN, msg));
         }
         (None, _) => {}
     }
@@ -75,7 +71,7 @@ pub(super) fn make_way(kernel: &mut Kernel, wiring: &PodWiring) -> Result<Found,
         .filter_map(|a| a.error)
     {
         if errno != Errno::ENODEV {
-            return Err(failed("take away a veth of an earlier attachment", errno).into());
+            return Err(failed("take away a veth of an earlier attachment", errno));
         }
     }
     Ok(Found::Nothing)

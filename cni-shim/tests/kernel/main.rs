@@ -7,6 +7,7 @@ mod daemon;
 mod del;
 mod faults;
 mod see;
+mod together;
 mod world;
 
 use daemon::Daemon;
@@ -82,5 +83,7 @@ fn main() -> ExitCode {
         faults: netns_gone, own_netns, not_a_netns, stranger_in_the_pod, stranger_on_the_host, strangers_index_is_like_ours,
                 route_is_anothers, refusal, unknown_wiring_version, daemon_absent, daemon_restarts,
                 daemon_hangs, failed_step_is_undone, check_sees_damage, status;
+        together: two_adds_of_each_pod, one_fails_and_releases, add_waits_for_another,
+                  del_waits_a_moment, failed_add_of_a_live_pod;
     ])
 }

@@ -66,6 +66,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn read(exit_code: u8, stdout: &[u8]) -> Self {
+        let json = match stdout {
+            [] => Value::Null,
+            text => serde_json::from_slice(text).expect("stdout is one JSON value"),
+        };
+        Self { exit_code, json }
+    }
+
     pub(crate) fn ok(self) -> Value {
         assert_eq!(self.exit_code, 0, "{}", self.json);
         self.json
@@ -125,19 +133,23 @@ impl Runtime {
         with
     }
 
-    pub(crate) fn command(&self, verb: &str, netns: &str) -> Answer {
+    pub(crate) fn env(&self, verb: &str, netns: &str) -> [(&'static str, String); 6] {
         let args = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}",
             self.pod
         );
-        let env = [
-            ("CNI_COMMAND", verb),
-            ("CNI_CONTAINERID", &self.container_id),
-            ("CNI_NETNS", netns),
-            ("CNI_IFNAME", &self.if_name),
-            ("CNI_ARGS", &args),
-            ("CNI_PATH", "/nowhere"),
-        ];
+        [
+            ("CNI_COMMAND", verb.into()),
+            ("CNI_CONTAINERID", self.container_id.clone()),
+            ("CNI_NETNS", netns.into()),
+            ("CNI_IFNAME", self.if_name.clone()),
+            ("CNI_ARGS", args),
+            ("CNI_PATH", "/nowhere".into()),
+        ]
+    }
+
+    pub(crate) fn command(&self, verb: &str, netns: &str) -> Answer {
+        let env = self.env(verb, netns);
         let get = |name: &str| {
             env.iter()
                 .find(|(key, _)| *key == name)
@@ -150,11 +162,7 @@ impl Runtime {
             stdout: &mut stdout,
             stderr: &mut stderr,
         });
-        let json = match stdout.as_slice() {
-            [] => Value::Null,
-            text => serde_json::from_slice(text).expect("stdout is one JSON value"),
-        };
-        Answer { exit_code, json }
+        Answer::read(exit_code, &stdout)
     }
 
     pub(crate) fn add(&self, netns: &Netns) -> Answer {
