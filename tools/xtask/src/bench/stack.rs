@@ -10,6 +10,18 @@ use std::time::Duration;
 
 /// For a daemon's socket: the peer waits 30 s for an API server that is not there.
 const SOCKET_LIMIT: Duration = Duration::from_secs(90);
+/// Where the peer has its socket and its files, in the node's own `/run`.
+const PEER_DIR: &str = "/var/run/aws-node";
+/// Names an API server where none listens: the peer waits for it, then goes on. With no file at all
+/// it dies at its first look at a Kubernetes object.
+const NO_API_SERVER: &str = "\
+apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: none, user: {}}]
+contexts: [{name: none, context: {cluster: none, user: none}}]
+current-context: none
+";
 /// For a pool to be filled.
 const FILL_LIMIT: Duration = Duration::from_secs(120);
 
@@ -72,7 +84,7 @@ impl Stack {
         if !self.peer {
             return spec.set("IPAMD_MAX_PODS", 110);
         }
-        spec.socket = "/var/run/aws-node/ipamd.sock".into();
+        spec.socket = format!("{PEER_DIR}/ipamd.sock").into();
         for (name, value) in [
             ("AWS_VPC_K8S_CNI_LOGLEVEL", "DEBUG"),
             ("AWS_VPC_K8S_CNI_LOG_FILE", "/run/aws-node/ipamd.log"),
@@ -84,10 +96,10 @@ impl Stack {
         ] {
             spec = spec.set(name, value);
         }
-        if let Some(file) = &self.kubeconfig {
-            spec = spec.set("KUBECONFIG", file.display());
+        match &self.kubeconfig {
+            Some(file) => spec.set("KUBECONFIG", file.display()),
+            None => spec.set("KUBECONFIG", format!("{PEER_DIR}/kubeconfig")),
         }
-        spec
     }
 
     pub(super) fn runtime(&self) -> Runtime {
@@ -113,9 +125,10 @@ impl Stack {
     /// It ended or took too long.
     pub(super) fn start(&self, node: &mut Node) -> Result<(), LabError> {
         if self.peer {
-            let made = node
-                .sim()
-                .run(|| std::fs::create_dir_all("/var/run/aws-node"))?;
+            let made = node.sim().run(|| {
+                std::fs::create_dir_all(PEER_DIR)?;
+                std::fs::write(format!("{PEER_DIR}/kubeconfig"), NO_API_SERVER)
+            })?;
             let doing = "making the peer's folder".to_owned();
             made.map_err(|source| LabError::Io { doing, source })?;
         }
