@@ -64,21 +64,31 @@ pub(crate) const GROUP_OF_ENI: Kind = Kind {
 };
 
 impl Kind {
-    /// EC2's long ids are the prefix and 8 or 17 hex digits; tests may use any letters and digits.
+    /// EC2's ids are the prefix and 8 or 17 hex digits. Those of interfaces are always made here;
+    /// the others may be named in the file, with any letters and digits.
     pub(crate) fn check(self, id: &str) -> Result<(), ApiError> {
         let rest = id.strip_prefix(self.prefix);
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         let ok = rest.is_some_and(|r| {
-            !r.is_empty()
-                && r.bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            if self.prefix == ENI.prefix {
+                matches!(r.len(), 8 | 17) && r.bytes().all(hex)
+            } else {
+                !r.is_empty()
+                    && r.bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            }
         });
         if ok {
             return Ok(());
         }
         // Text *recorded* for instances and network interfaces.
+        let expecting = match rest {
+            Some(_) => String::new(),
+            None => format!(" (expecting \"{}...\")", self.prefix),
+        };
         Err(ApiError::new(
             &format!("{}.Malformed", self.malformed),
-            format!("Invalid id: \"{id}\" (expecting \"{}...\")", self.prefix),
+            format!("Invalid id: \"{id}\"{expecting}"),
         ))
     }
 

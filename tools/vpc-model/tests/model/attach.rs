@@ -62,8 +62,12 @@ fn what_cannot_be_attached_is_refused() {
         (card, "InvalidParameterValue"),
         (attach(&plain, "i-none", 1), "InvalidInstanceID.NotFound"),
         (
-            attach(&EniId::from("eni-none"), "i-n1", 1),
+            attach(&EniId::from("eni-0123456789abcdef0"), "i-n1", 1),
             "InvalidNetworkInterfaceID.NotFound",
+        ),
+        (
+            attach(&EniId::from("eni-0123"), "i-n1", 1),
+            "InvalidNetworkInterfaceId.Malformed",
         ),
         (
             attach(&EniId::from("bogus"), "i-n1", 1),

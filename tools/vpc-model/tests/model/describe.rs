@@ -100,7 +100,11 @@ fn wrong_requests_are_refused() {
         name: "status".into(),
         values: Vec::new(),
     };
-    let missing = vec![EniId::from("eni-1"), id.clone(), EniId::from("eni-2")];
+    let missing = vec![
+        EniId::from("eni-00000001"),
+        id.clone(),
+        EniId::from("eni-00000002"),
+    ];
     for (by, code, text) in [
         (
             by().filter("colour", "red"),
@@ -139,7 +143,7 @@ fn wrong_requests_are_refused() {
                 ..by()
             },
             "InvalidNetworkInterfaceID.NotFound",
-            "The networkInterface ID 'eni-1' does not exist",
+            "The networkInterface ID 'eni-00000001' does not exist",
         ),
         (
             Describe {

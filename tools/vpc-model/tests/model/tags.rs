@@ -53,7 +53,7 @@ fn wrong_tags_and_resources() {
         (&eni, many, "TagLimitExceeded"),
         (&eni, Tags::new(), "MissingParameter"),
         (
-            "eni-none",
+            "eni-0123456789abcdef0",
             tags(&[("a", "1")]),
             "InvalidNetworkInterfaceID.NotFound",
         ),
@@ -62,6 +62,7 @@ fn wrong_tags_and_resources() {
             tags(&[("a", "1")]),
             "InvalidSubnetID.NotFound",
         ),
+        ("eni-0123", tags(&[("a", "1")]), "InvalidID"),
         ("nonsense", tags(&[("a", "1")]), "InvalidID"),
     ] {
         let request = CreateTags {
@@ -71,7 +72,7 @@ fn wrong_tags_and_resources() {
         assert_eq!(w.refused(request).0, code, "{resource}");
     }
     // One bad resource: none is tagged.
-    let resources = vec![eni.clone(), "eni-none".to_owned()];
+    let resources = vec![eni.clone(), "eni-0123456789abcdef0".to_owned()];
     w.refused(CreateTags {
         resources,
         tags: tags(&[("a", "1")]),
