@@ -147,7 +147,12 @@ impl Stack {
         };
         if !self.peer {
             let free = u32::try_from(addresses).unwrap_or(u32::MAX);
-            let filled = |p: &lab::snapshot::Snapshot| p.totals.free >= free;
+            // Not those of an ENI whose link is still to come: an ADD would wait for it.
+            let filled = |p: &lab::snapshot::Snapshot| {
+                let ready = p.enis.iter().filter(|e| e.phase == "ready");
+                let there: u32 = ready.flat_map(|e| &e.blocks).map(|b| b.free).sum();
+                p.totals.free.min(there) >= free
+            };
             return node
                 .wait_pool(FILL_LIMIT, "a filled pool", filled)
                 .map(drop);
