@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             .for_each(|(_, test)| run(test()));
         return ExitCode::SUCCESS;
     }
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0_u32, 0_u32);
     for (name, _) in wanted {
         // A namespace a case: none sees what another did.
         let status = Command::new("unshare")
@@ -72,8 +72,10 @@ fn main() -> ExitCode {
             .status();
         let good = status.as_ref().is_ok_and(std::process::ExitStatus::success);
         println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
+        passed += u32::from(good);
         failed += u32::from(!good);
     }
+    println!("{passed} passed, {failed} failed");
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
