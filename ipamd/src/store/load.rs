@@ -154,7 +154,7 @@ fn open_guarded(path: &Path) -> Result<(sled::Db, Records), String> {
         .use_compression(false)
         .flush_every_ms(None);
     let work = move || {
-        let opened = config.open().and_then(|db| {
+        let opened = open_unlocked(&config).and_then(|db| {
             let records = db.iter().collect::<Result<Records, _>>()?;
             Ok((db, records))
         });
@@ -170,6 +170,20 @@ fn open_guarded(path: &Path) -> Result<(sled::Db, Records), String> {
         Err(mpsc::RecvTimeoutError::Timeout) => Err("opening it does not end".into()),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err("opening it panicked".into()),
     }
+}
+
+/// sled's threads hold its own lock for a moment after a database is dropped. Nobody else can have
+/// it: ours is taken before.
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let mut result = config.open();
+    for pause_ms in [1, 4, 16, 64, 256, 1024] {
+        if !matches!(&result, Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(pause_ms));
+        result = config.open();
+    }
+    result
 }
 
 fn is_known(key: &[u8]) -> bool {
