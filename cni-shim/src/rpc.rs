@@ -12,6 +12,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+/// How long an ADD waits for a daemon that is not there: a restart takes well under a second, and a
+/// runtime that gets its answer within five can tell the pod why.
+const RESTART: Duration = Duration::from_secs(4);
+
 /// Why a call got no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
@@ -143,7 +147,7 @@ impl<'a> Daemon<'a> {
         request: &v1::AllocateRequest,
         deadline: Instant,
     ) -> Result<v1::AllocateReply, RpcError> {
-        self.call("Allocate", request, Duration::from_secs(5), deadline)
+        self.call("Allocate", request, RESTART, deadline)
     }
 
     pub(crate) fn release(
