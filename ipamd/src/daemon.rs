@@ -7,6 +7,7 @@ use crate::ec2::Ec2;
 use crate::host_net::{KernelNet, watch};
 use crate::imds::Imds;
 use crate::rpc::{self, Bound, SocketError};
+use crate::speak::Speaker;
 use crate::spool;
 use crate::store::{self, OpenError};
 use ipam_engine::{Handle, Ports, run};
@@ -56,12 +57,6 @@ pub async fn live(config: Config) -> Result<(), StartError> {
     let stop = stop_signal().map_err(StartError::Signals)?;
     let boot_id = boot_id(&config).map_err(StartError::BootId)?;
     let opened = store::open(&config.state_dir, &boot_id)?;
-    for damage in &opened.loaded.damage {
-        tracing::error!(
-            damage,
-            "the stored state was damaged; the kernel and EC2 make up for it"
-        );
-    }
     let site = Arc::new(Site::default());
     if let Some(facts) = &opened.loaded.facts {
         site.learn(facts);
@@ -73,6 +68,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
         cloud: Arc::new(Ec2::new(config.ec2, http.clone(), site.clone())),
         metadata: Arc::new(Imds::new(http, config.imds_timeout, site)),
         host: host.clone(),
+        cluster: Arc::new(Speaker),
         store: Box::new(opened.store),
     };
     let (engine, door) = Handle::new();

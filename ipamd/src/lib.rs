@@ -14,5 +14,6 @@ pub mod host_net;
 pub mod imds;
 pub mod report;
 pub mod rpc;
+pub mod speak;
 pub mod spool;
 pub mod store;

@@ -77,3 +77,20 @@ pub struct CloudError {
     /// EC2's message.
     pub message: String,
 }
+
+impl CloudError {
+    /// The IAM permission that a refusal lacks: the one that EC2's words name (a Create with tags
+    /// needs `ec2:CreateTags` as well), else the action's own.
+    #[must_use]
+    pub fn permission(&self) -> String {
+        const BEFORE: &str = "not authorized to perform: ";
+        let named = self.message.split_once(BEFORE).map(|(_, rest)| {
+            let word = |c: char| c.is_ascii_alphanumeric() || c == ':';
+            rest.split(|c| !word(c)).next().unwrap_or_default()
+        });
+        match named.filter(|name| name.contains(':')) {
+            Some(name) => name.into(),
+            None => alloc::format!("ec2:{}", self.action),
+        }
+    }
+}

@@ -31,6 +31,36 @@ pub enum Unmanaged {
     OtherCard,
 }
 
+impl Unmanaged {
+    /// The label in metrics and pictures of the pool.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TaggedNoManage => "no_manage",
+            Self::Untagged => "untagged",
+            Self::InterfaceType => "interface_type",
+            Self::OtherCard => "other_card",
+        }
+    }
+
+    /// Why, for a person.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::TaggedNoManage => "it has the tag node.k8s.amazonaws.com/no_manage=true",
+            Self::Untagged => {
+                "MANAGE_UNTAGGED_ENI is false and it has no tag \
+                 node.k8s.amazonaws.com/instance_id of this instance"
+            }
+            Self::InterfaceType => {
+                "an interface of its type (EFA-only, trunk, branch and the like) carries no \
+                 addresses of pods"
+            }
+            Self::OtherCard => "it is on another network card than the first",
+        }
+    }
+}
+
 /// How far an ENI is. Each step forward is one EC2 write, whose intent is stored before it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -40,6 +40,21 @@ pub enum Drift {
     EniLost(EniHandle, u32),
 }
 
+impl Drift {
+    /// The label in metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::NewEni(_) => "new_eni",
+            Self::NewBlock(..) => "new_block",
+            Self::BlockGone(..) => "block_gone",
+            Self::BlockLost(..) => "block_lost",
+            Self::EniGone(_) => "eni_gone",
+            Self::EniLost(..) => "eni_lost",
+        }
+    }
+}
+
 /// Takes a Describe in that was begun at `begun`.
 pub fn reconcile(
     store: &mut Datastore,

@@ -4,6 +4,7 @@ use crate::ports::KernelEvent;
 use ipam_core::wiring::PodWiring;
 use ipam_core::{AttachmentKey, PodRef, Timestamp};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -96,6 +97,49 @@ pub struct Snapshot {
     pub report: Vec<String>,
     /// ADDs that wait for an address.
     pub parked: usize,
+    /// What the instance can hold.
+    pub limits: Limits,
+    /// Back-offs that are not over.
+    pub holds: Vec<HoldSnapshot>,
+    /// What happened since the start.
+    pub counters: Counters,
+}
+
+/// What the instance can hold, at its settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// ENIs, the primary one among them.
+    pub enis: u32,
+    /// Addresses for pods, in the kind of block that the settings ask for.
+    pub addresses: u32,
+    /// Pods.
+    pub max_pods: Option<u32>,
+}
+
+/// A back-off of a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HoldSnapshot {
+    /// What is held up: a label.
+    pub scope: &'static str,
+    /// Why: a label.
+    pub cause: &'static str,
+    /// Next try.
+    pub until: Timestamp,
+    /// In words.
+    pub words: String,
+}
+
+/// What happened since the start, by label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Differences between EC2's word and ours.
+    pub drift: BTreeMap<&'static str, u64>,
+    /// Addresses of pods that EC2 took away.
+    pub lost_addresses: u64,
+    /// Notices, told or not.
+    pub notices: BTreeMap<&'static str, u64>,
+    /// Notices that were not told since there were too many.
+    pub notices_dropped: u64,
 }
 
 /// Totals of a [`Snapshot`].
@@ -128,6 +172,10 @@ pub struct EniSnapshot {
     pub address: Option<String>,
     /// How far it is.
     pub phase: ipam_core::Phase,
+    /// Why it is left alone, if it is.
+    pub unmanaged: Option<ipam_core::Unmanaged>,
+    /// Since when the outcome of a write on it is unknown.
+    pub in_doubt_since: Option<Timestamp>,
     /// Its blocks.
     pub blocks: Vec<BlockSnapshot>,
 }

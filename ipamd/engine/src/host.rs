@@ -68,9 +68,9 @@ impl Host {
         self.busy = false;
         let missing = match result {
             Ok(Applied { missing }) => missing,
-            Err(error) => {
-                let at = self.retry.failed(now);
-                tracing::error!(%error, next_try = %at, "the host could not be wired");
+            // The owner tells.
+            Err(_) => {
+                self.retry.failed(now);
                 self.distrust();
                 return;
             }

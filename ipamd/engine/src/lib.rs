@@ -5,6 +5,8 @@
 
 pub mod api;
 mod host;
+pub mod notice;
+mod notices;
 pub mod owner;
 mod parked;
 pub mod ports;
@@ -15,5 +17,7 @@ mod snapshot;
 pub mod task;
 
 pub use api::{Allocate, Handle, Refusal, RefusalKind, Release, Released, Snapshot, Status};
+pub use notice::{LostPod, Notice, Severity};
+pub use notices::Told;
 pub use run::{Ports, run};
 pub use settings::Settings;

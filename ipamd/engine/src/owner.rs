@@ -9,11 +9,14 @@ mod local;
 mod log;
 mod requests;
 mod start;
+mod tell;
 
 pub use answer::Answer;
 
-use crate::api::{Request, Status};
+use crate::api::{Counters, Request, Status};
 use crate::host::Host;
+use crate::notice::Notice;
+use crate::notices::Notices;
 use crate::parked::{Lot, no_address};
 use crate::ports::{Loaded, NodeFacts, Write};
 use crate::retry::Retry;
@@ -63,6 +66,8 @@ pub struct Owner {
     wake_at: Option<Timestamp>,
     token_prefix: String,
     stopping: bool,
+    notices: Notices,
+    counters: Counters,
 }
 
 impl Owner {
@@ -173,6 +178,7 @@ impl Owner {
             }
             tasks.push(Task::Cloud(action, self.groups()));
         }
+        self.note_doubts(now);
         self.report = planned.report;
         self.wake_at = planned.wake_at;
         let answers = self.refuse_hopeless(now);
@@ -247,6 +253,8 @@ impl Owner {
                     None => self.describing = false,
                 }
                 log::call(&action, result.as_ref().err());
+                let names = self.names(&action);
+                let error = result.as_ref().err().cloned();
                 let drift = finish(
                     &mut self.store,
                     &mut self.memory,
@@ -255,22 +263,30 @@ impl Owner {
                     begun,
                     now,
                 );
-                drift.iter().for_each(log::drift);
+                self.note_drift(&drift, &names, now);
+                if let Some(error) = error {
+                    self.note_refusal(&action, error, now);
+                }
+                self.note_unmanaged(&action, now);
             }
             Outcome::Metadata(Ok(facts)) => self.learn_facts(facts, now),
             Outcome::Metadata(Err(error)) => {
                 self.reading_metadata = false;
                 self.metadata_error = Some(error.to_string());
-                let at = self.metadata_retry.failed(now);
-                tracing::warn!(%error, next_try = %at, "IMDS does not answer");
+                self.metadata_retry.failed(now);
+                self.notices.add(Notice::NoMetadata(error.to_string()), now);
             }
-            Outcome::Survey(Ok(survey)) => self.learn_survey(survey),
+            Outcome::Survey(Ok(survey)) => self.learn_survey(survey, now),
             Outcome::Survey(Err(error)) => {
                 self.surveying = false;
                 let at = self.survey_retry.failed(now);
                 tracing::error!(%error, next_try = %at, "the kernel's routes could not be read");
             }
             Outcome::Host(wiring, blocks, result) => {
+                if let Err(error) = &result {
+                    self.notices
+                        .add(Notice::HostNotWired(error.to_string()), now);
+                }
                 self.host
                     .applied(&mut self.store, wiring, blocks, result, now);
             }

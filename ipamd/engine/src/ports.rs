@@ -1,5 +1,6 @@
 //! What the engine needs of the world: small traits in the engine's own words.
 
+pub use crate::notices::Told;
 pub use ipam_core::cloud::{CloudError, ErrorClass};
 use ipam_core::eni::AttachmentId;
 pub use ipam_core::lease::Released;
@@ -176,6 +177,12 @@ pub enum KernelEvent {
     PodRouteGone(IpAddr),
     /// Events were lost (socket buffer overrun): look again.
     Overrun,
+}
+
+/// Where people look: the log, and the cluster's events.
+pub trait Cluster: Send + Sync {
+    /// Tells a notice. Never waits: what can't be told at once is queued, within bounds.
+    fn tell(&self, told: &Told);
 }
 
 /// The node's own disk.

@@ -2,7 +2,7 @@
 
 use crate::api::Request;
 use crate::owner::{Answer, Event, Owner};
-use crate::ports::{Clock, Cloud, HostNet, Loaded, Metadata, Store, StoreError};
+use crate::ports::{Clock, Cloud, Cluster, HostNet, Loaded, Metadata, Store, StoreError};
 use crate::settings::Settings;
 use crate::task::{Outcome, Task, act, call};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Ports {
     pub metadata: Arc<dyn Metadata>,
     /// The kernel.
     pub host: Arc<dyn HostNet>,
+    /// Where people look.
+    pub cluster: Arc<dyn Cluster>,
     /// The disk.
     pub store: Box<dyn Store>,
 }
@@ -106,6 +108,9 @@ impl Turn {
             Err(error) => self.owner.not_begun(tasks, &chain(&error), now),
         }
         answers.into_iter().for_each(Answer::send);
+        for told in self.owner.take_notices() {
+            self.ports.cluster.tell(&told);
+        }
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
@@ -115,7 +120,8 @@ impl Turn {
         }
         let result = self.ports.store.commit(&writes);
         if let Err(error) = &result {
-            tracing::error!(error = chain(error), "the state could not be written");
+            self.owner
+                .store_failed(&chain(error), self.ports.clock.now());
             self.owner.keep_writes(writes);
         }
         result

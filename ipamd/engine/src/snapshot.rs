@@ -1,6 +1,6 @@
 //! The pool for people and tools.
 
-use crate::api::{BlockSnapshot, EniSnapshot, Snapshot, Status, Totals};
+use crate::api::{BlockSnapshot, Counters, EniSnapshot, Limits, Snapshot, Status, Totals};
 use ipam_core::datastore::Datastore;
 use ipam_core::plan::Report;
 use ipam_core::{Block, BlockState, Eni, Lease, Timestamp};
@@ -33,6 +33,10 @@ pub(crate) fn snapshot(
         },
         report: report.notes.iter().map(ToString::to_string).collect(),
         parked,
+        // The owner's to fill in.
+        limits: Limits::default(),
+        holds: Vec::new(),
+        counters: Counters::default(),
     }
 }
 
@@ -60,6 +64,8 @@ fn eni_snapshot(store: &Datastore, eni: &Eni, now: Timestamp) -> EniSnapshot {
         primary: eni.primary,
         address: eni.address.map(|net| net.addr().to_string()),
         phase: eni.phase,
+        unmanaged: eni.unmanaged,
+        in_doubt_since: eni.in_doubt_since,
         blocks: eni.blocks.iter().map(block).collect(),
     }
 }

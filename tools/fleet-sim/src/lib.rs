@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cloud;
+mod ear;
 mod kernel;
 mod metadata;
 mod node;

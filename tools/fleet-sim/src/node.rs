@@ -1,13 +1,16 @@
 //! One node: its kernel and disk last, its daemon comes and goes.
 
 use crate::cloud::ModelCloud;
+use crate::ear::Ear;
 use crate::kernel::Kernel;
 use crate::metadata::ModelMetadata;
 use crate::store::Memory;
 use crate::world::World;
 use ipam_core::wiring::{PodWiring, WIRING_VERSION};
 use ipam_core::{AttachmentKey, PodRef};
-use ipam_engine::{Allocate, Handle, Ports, Refusal, Release, Released, Settings, Snapshot, run};
+use ipam_engine::{
+    Allocate, Handle, Ports, Refusal, Release, Released, Settings, Snapshot, Told, run,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -20,6 +23,7 @@ pub struct Node {
     instance: String,
     kernel: Kernel,
     store: Memory,
+    ear: Ear,
     daemon: Option<(Handle, JoinHandle<()>)>,
     starts: u64,
 }
@@ -54,6 +58,7 @@ impl Node {
             instance: info.instance.as_str().into(),
             kernel: Kernel::new(world.clone(), name),
             store: Memory::default(),
+            ear: Ear::default(),
             daemon: None,
             starts: 0,
         })
@@ -79,6 +84,7 @@ impl Node {
                 node: self.name.clone(),
             }),
             host: Arc::new(self.kernel.clone()),
+            cluster: Arc::new(self.ear.clone()),
             store: Box::new(self.store.clone()),
         };
         self.kernel.listen(Some(handle.clone()));
@@ -162,6 +168,12 @@ impl Node {
     /// The pool as the daemon sees it; `None` if none runs.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         self.handle()?.inspect().await.ok().map(|s| *s)
+    }
+
+    /// What its daemons told, all starts together.
+    #[must_use]
+    pub fn notices(&self) -> Vec<Told> {
+        self.ear.heard()
     }
 
     /// The disk.

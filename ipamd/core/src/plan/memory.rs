@@ -23,6 +23,20 @@ pub enum Scope {
     Eni(EniHandle),
 }
 
+impl Scope {
+    /// The label in metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Writes => "writes",
+            Self::Describe => "describe",
+            Self::Subnet(..) => "subnet",
+            Self::NewEni => "new_eni",
+            Self::Eni(_) => "eni",
+        }
+    }
+}
+
 /// A back-off: not before `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
@@ -100,6 +114,11 @@ impl Memory {
             .filter_map(|s| self.holds.get(s))
             .filter(|h| h.until > now)
             .max_by_key(|h| h.until)
+    }
+
+    /// All holds that are not over.
+    pub fn holds(&self, now: Timestamp) -> impl Iterator<Item = (&Scope, &Hold)> {
+        self.holds.iter().filter(move |(_, hold)| hold.until > now)
     }
 
     /// The ends of all holds that are not over.

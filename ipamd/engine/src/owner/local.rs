@@ -1,6 +1,7 @@
 //! What the node itself tells and needs: IMDS, the kernel's links and routes, leftovers.
 
 use super::{Owner, start};
+use crate::notice::Notice;
 use crate::ports::{KernelEvent, Leftover, NodeFacts, Write};
 use crate::retry::Retry;
 use crate::task::Task;
@@ -53,10 +54,12 @@ impl Owner {
         if let Some(stored) = self.unproven.take()
             && stored != facts.instance_id
         {
-            tracing::warn!(%stored, instance = %facts.instance_id, "the stored state is another instance's; dropped");
+            let ours = facts.instance_id.clone();
+            self.notices
+                .add(Notice::OtherInstance { stored, ours }, now);
             start::drop_all(self);
         }
-        self.use_facts(&facts);
+        self.use_facts(&facts, now);
         learn_from_metadata(&mut self.store, &mut self.memory, &facts.enis, now);
         if self.facts.as_ref() != Some(&facts) {
             self.writes.push(Write::Facts(facts.clone()));
@@ -66,13 +69,11 @@ impl Owner {
     }
 
     /// Limits and max-pods follow from the instance type.
-    pub(super) fn use_facts(&mut self, facts: &NodeFacts) {
+    pub(super) fn use_facts(&mut self, facts: &NodeFacts, now: Timestamp) {
         self.limits = limits_of(&facts.instance_type);
         if !self.limits.known {
-            tracing::warn!(
-                instance_type = facts.instance_type,
-                "unknown instance type; conservative limits are used"
-            );
+            let name = facts.instance_type.clone();
+            self.notices.add(Notice::UnknownInstanceType(name), now);
         }
         let input = MaxPodsInput {
             prefixes: self.policy.prefixes,

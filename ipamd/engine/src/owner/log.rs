@@ -9,7 +9,7 @@ pub(super) fn call(action: &Action, error: Option<&CloudError>) {
     match error {
         None => tracing::info!(?action, "EC2 call done"),
         Some(error) => {
-            tracing::warn!(?action, cause = error.class.label(), %error, "EC2 call failed");
+            tracing::warn!(?action, cause = %error.class.label(), %error, "EC2 call failed");
         }
     }
 }
@@ -20,11 +20,7 @@ pub(super) fn drift(drift: &Drift) {
         Drift::NewEni(_) | Drift::NewBlock(..) => {
             tracing::info!(?drift, "EC2 has more than we knew");
         }
-        Drift::BlockGone(..) | Drift::EniGone(_) => {
-            tracing::warn!(?drift, "EC2 took something away");
-        }
-        Drift::BlockLost(..) | Drift::EniLost(..) => {
-            tracing::error!(?drift, "EC2 took something away that pods use");
-        }
+        // A person is told.
+        Drift::BlockGone(..) | Drift::EniGone(_) | Drift::BlockLost(..) | Drift::EniLost(..) => {}
     }
 }

@@ -32,7 +32,10 @@ impl Owner {
             }
             Request::Inspect(reply) => {
                 let status = self.status(now);
-                let picture = snapshot(&self.store, &self.report, status, self.lot.len(), now);
+                let mut picture = snapshot(&self.store, &self.report, status, self.lot.len(), now);
+                picture.limits = self.limits_snapshot();
+                picture.holds = self.hold_snapshots(now);
+                picture.counters = self.counters();
                 answers.push(Answer::inspected(reply, picture));
             }
             Request::Kernel(event) => self.kernel(event),

@@ -1,7 +1,10 @@
 //! From what was stored, and what the kernel shows, to a pool that can be served from.
 
 use super::Owner;
+use crate::api::Counters;
 use crate::host::Host;
+use crate::notice::Notice;
+use crate::notices::Notices;
 use crate::parked::Lot;
 use crate::ports::{Loaded, Survey, Write};
 use crate::retry::Retry;
@@ -18,11 +21,9 @@ use std::collections::BTreeSet;
 /// Of this boot: blocks are served, marked unconfirmed, and EC2 need not be asked at once. Of an
 /// earlier boot: ENIs, their intents and cooldowns are kept, and wait for EC2's word.
 pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestamp) -> Owner {
+    let mut notices = Notices::default();
     for damage in &loaded.damage {
-        tracing::error!(
-            damage,
-            "part of the stored state was unreadable and is put aside"
-        );
+        notices.add(Notice::StoreDamaged(damage.clone()), now);
     }
     // A store that lost something may have lost ENIs and blocks, too: then EC2 is asked first.
     let whole = loaded.damage.is_empty() && loaded.facts.is_some() && !loaded.enis.is_empty();
@@ -65,10 +66,12 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         wake_at: None,
         token_prefix: format!("ipamd-{seed:016x}"),
         stopping: false,
+        notices,
+        counters: Counters::default(),
     };
     owner.host.changed();
     if let Some(facts) = loaded.facts {
-        owner.use_facts(&facts);
+        owner.use_facts(&facts, now);
         owner.facts = Some(facts);
     }
     owner
@@ -117,7 +120,7 @@ pub(super) fn drop_all(owner: &mut Owner) {
 impl Owner {
     /// The kernel is a witness. What it routes to pods is in use, whatever the store says; a lease
     /// whose address it routes to another pod's link is older than the truth.
-    pub(super) fn learn_survey(&mut self, survey: Survey) {
+    pub(super) fn learn_survey(&mut self, survey: Survey, now: Timestamp) {
         let first = !self.surveyed;
         self.surveying = false;
         self.surveyed = true;
@@ -138,7 +141,8 @@ impl Owner {
                 .map(|lease| lease.key.clone())
                 .collect();
             for key in wrong {
-                tracing::error!(%key, "a stored lease's address belongs to another pod; dropped");
+                self.notices
+                    .add(Notice::LeaseOfAnother(key.to_string()), now);
                 self.store.withdraw(&key);
             }
         }
@@ -148,10 +152,7 @@ impl Owner {
             .filter(|ip| self.store.owner(**ip).is_none())
             .count();
         if unowned > 0 {
-            tracing::warn!(
-                unowned,
-                "the kernel uses addresses that no lease names; they are held"
-            );
+            self.notices.add(Notice::UnknownPods(unowned), now);
         }
         self.store.replace_routed(survey.pod_routes);
         let absent: Vec<_> = self
