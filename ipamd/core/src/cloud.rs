@@ -4,6 +4,8 @@ mod classify;
 
 pub use classify::classify;
 
+use crate::BlockKind;
+use alloc::format;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +81,53 @@ pub struct CloudError {
 }
 
 impl CloudError {
+    /// The same of a call that asked for blocks of this kind: CreateNetworkInterface has one
+    /// message for both ("free Ipv4 addresses or prefixes").
+    #[must_use]
+    pub fn about(mut self, kind: BlockKind) -> Self {
+        if self.class == ErrorClass::NoFreePrefix && kind == BlockKind::Address {
+            self.class = ErrorClass::SubnetFull;
+        }
+        self
+    }
+
+    /// What it means and what a person can do about it; EC2's own words are [`fmt::Display`]'s.
+    #[must_use]
+    pub fn meaning(&self) -> String {
+        let words = match self.class {
+            ErrorClass::Unauthorized => {
+                return format!(
+                    "the node's IAM role may not do {}: allow it in its policy (deploy/ has one)",
+                    self.permission()
+                );
+            }
+            ErrorClass::SubnetFull => {
+                "the subnet has no free address: free some, or give new ENIs another subnet"
+            }
+            ErrorClass::NoFreePrefix => {
+                "the subnet has no free aligned /28: reserve a range for prefixes, or give new \
+                 ENIs another subnet"
+            }
+            ErrorClass::EniFull => "the ENI holds as many addresses as it can",
+            ErrorClass::InstanceFull => "the instance has as many ENIs as it can",
+            ErrorClass::AccountFull => {
+                "the account has as many ENIs in this Region as its quota allows: delete unused \
+                 ones, or have the quota raised"
+            }
+            ErrorClass::IndexTaken => "another interface has that place on the instance",
+            ErrorClass::PrefixUnsupported => "this instance type takes no prefixes",
+            ErrorClass::Throttled => "EC2 throttles this account's calls in this Region",
+            ErrorClass::NotFound => "EC2 does not know it (any more)",
+            ErrorClass::WrongState => "EC2 can't do this right now",
+            ErrorClass::UnknownOutcome => "EC2 did not answer; whether it did it is found out",
+            ErrorClass::Unreachable => {
+                "EC2 can't be reached: see to DNS, routes, VPC endpoint and credentials"
+            }
+            ErrorClass::Other => "EC2 refuses",
+        };
+        words.into()
+    }
+
     /// The IAM permission that a refusal lacks: the one that EC2's words name (a Create with tags
     /// needs `ec2:CreateTags` as well), else the action's own.
     #[must_use]
@@ -90,7 +139,7 @@ impl CloudError {
         });
         match named.filter(|name| name.contains(':')) {
             Some(name) => name.into(),
-            None => alloc::format!("ec2:{}", self.action),
+            None => format!("ec2:{}", self.action),
         }
     }
 }

@@ -420,12 +420,7 @@ fn refused_blocks(
     now: Timestamp,
     otherwise: Scope,
 ) {
-    // CreateNetworkInterface has one message for both ("free Ipv4 addresses or prefixes").
-    let mut error = error.clone();
-    if error.class == ErrorClass::NoFreePrefix && kind == BlockKind::Address {
-        error.class = ErrorClass::SubnetFull;
-    }
-    let error = &error;
+    let error = &error.clone().about(kind);
     match error.class {
         // Fewer at once may still be had.
         ErrorClass::NoFreePrefix | ErrorClass::SubnetFull if count > 1 => {

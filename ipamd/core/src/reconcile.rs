@@ -87,6 +87,7 @@ pub fn reconcile(
         .enis()
         .values()
         .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e))
+        .filter(|e| !lost_already(store, e))
         .map(|e| e.handle)
         .collect();
     memory.missing.retain(|thing, _| match thing {
@@ -132,6 +133,11 @@ pub fn learn_from_metadata(
         }
     }
     store.recount();
+}
+
+/// Told already, and nothing changes until its leases end.
+fn lost_already(store: &Datastore, eni: &Eni) -> bool {
+    store.leases_on(eni.handle) > 0 && eni.blocks.values().all(|s| *s == BlockState::Lost)
 }
 
 fn attached_as_we_know(eni: &Eni) -> bool {

@@ -66,14 +66,11 @@ impl Host {
         now: Timestamp,
     ) {
         self.busy = false;
-        let missing = match result {
-            Ok(Applied { missing }) => missing,
-            // The owner tells.
-            Err(_) => {
-                self.retry.failed(now);
-                self.distrust();
-                return;
-            }
+        // The owner tells of a failure.
+        let Ok(Applied { missing }) = result else {
+            self.retry.failed(now);
+            self.distrust();
+            return;
         };
         self.retry.succeeded();
         let macs: Vec<Mac> = wiring.enis.iter().map(|e| e.mac).collect();

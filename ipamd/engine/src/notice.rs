@@ -330,7 +330,7 @@ fn refused(
     if let Some((subnet, _)) = subnet {
         write!(f, "{subnet}: ")?;
     }
-    write!(f, "{error}")?;
+    write!(f, "{} ({error})", error.meaning())?;
     if let Some(next) = next {
         write!(f, "; next try {next}")?;
     }

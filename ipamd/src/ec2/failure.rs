@@ -8,7 +8,7 @@ use ipam_core::cloud::{CloudError, ErrorClass};
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// Messages longer than this carry an encoded authorization report, of no use to a person here.
+/// Longer messages are cut: the whole of a refused ADD must stay readable.
 const MESSAGE_MAX: usize = 400;
 
 pub(super) fn failure<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> CloudError
@@ -55,15 +55,11 @@ fn answered(action: &'static str, code: Option<&str>, words: &str, status: u16) 
         _ => classify(action, code.unwrap_or_default(), words, status),
     };
     let code = code.map_or_else(|| format!("Http{status}"), str::to_owned);
-    let mut message = shorten(words);
-    if class == ErrorClass::Unauthorized {
-        message = format!("this node may not call ec2:{action}: {message}");
-    }
     CloudError {
         action,
         class,
         code,
-        message,
+        message: shorten(without_report(words)),
     }
 }
 
@@ -74,6 +70,13 @@ fn own(action: &'static str, class: ErrorClass, code: &str, error: &dyn Error) -
         code: code.into(),
         message: shorten(&chain(error)),
     }
+}
+
+/// EC2 ends its refusals with an encoded report for `sts:DecodeAuthorizationMessage`: it is long,
+/// says nothing to a person, and holds what the policy's owner may not want to show.
+fn without_report(words: &str) -> &str {
+    let report = words.find("Encoded authorization failure message");
+    report.map_or(words, |at| &words[..at])
 }
 
 fn shorten(message: &str) -> String {

@@ -102,7 +102,7 @@ impl fmt::Display for Note {
                 if *kind == Some(BlockKind::Prefix) {
                     f.write_str("no /28 prefix: ")?;
                 }
-                write!(f, "{error}; next try {until}")
+                write!(f, "{} ({error}); next try {until}", error.meaning())
             }
             Self::InDoubt(eni, until) => {
                 write!(

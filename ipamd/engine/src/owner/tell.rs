@@ -94,7 +94,10 @@ impl Owner {
     }
 
     /// What EC2 refused, if it lies in a person's hands.
-    pub(super) fn note_refusal(&mut self, action: &Action, error: CloudError, now: Timestamp) {
+    pub(super) fn note_refusal(&mut self, action: &Action, mut error: CloudError, now: Timestamp) {
+        if let Action::Create { kind, .. } | Action::Assign { kind, .. } = action {
+            error = error.about(*kind);
+        }
         if !Notice::worth_telling(error.class) {
             return;
         }

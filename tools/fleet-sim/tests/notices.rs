@@ -1,0 +1,141 @@
+//! What a person is told, in virtual time on the model VPC.
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
+
+use fleet_sim::settle::settings;
+use fleet_sim::{Node, World};
+use ipam_core::plan::Policy;
+use ipam_engine::Notice;
+use std::time::Duration;
+use vpc_model::request::{Action, DetachNetworkInterface};
+use vpc_model::{Admission, Caller, Effect, Fault, NodeSpec, SubnetSpec, VpcSpec};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+fn world(cidr: &str) -> (World, Node) {
+    let spec = VpcSpec {
+        subnets: vec![SubnetSpec::new(cidr.parse().unwrap())],
+        nodes: vec![NodeSpec::new("a", "m5.large")],
+        ..VpcSpec::default()
+    };
+    let world = World::new(spec).unwrap();
+    let node = Node::new(&world, "a").unwrap();
+    (world, node)
+}
+
+fn told(node: &Node, label: &str) -> Vec<String> {
+    let notices = node.notices();
+    let of_label = notices.iter().filter(|t| t.notice.label() == label);
+    of_label.map(|t| t.notice.to_string()).collect()
+}
+
+/// What an operator does by hand.
+fn detach(world: &World, eni: &str) {
+    let now = world.time();
+    let enis = world.vpc().enis(now);
+    let eni = enis.iter().find(|e| e.id.as_str() == eni).unwrap();
+    let attachment = eni.attachment.clone().unwrap().id;
+    let action = Action::DetachNetworkInterface(DetachNetworkInterface {
+        attachment,
+        force: true,
+    });
+    let admission = Admission::immediate();
+    let done = world
+        .vpc()
+        .execute(&admission, &Caller::Operator, &action.into(), now);
+    done.unwrap();
+}
+
+async fn minutes(n: u64) {
+    tokio::time::sleep(Duration::from_secs(60 * n)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_missing_permission_once_in_a_while() {
+    let (world, mut node) = world("10.0.0.0/18");
+    let denied = Effect::Fail {
+        code: "UnauthorizedOperation".into(),
+        message: "You are not authorized to perform this operation. User: arn:aws:sts::1:x is not \
+                  authorized to perform: ec2:CreateTags on resource: *"
+            .into(),
+        http_status: 403,
+    };
+    let faults = ["Assign*", "Create*"].map(|action| {
+        let fault = Fault::new(action, denied.clone());
+        world.vpc().add_fault(fault)
+    });
+    node.start(settings(Policy::default()));
+    minutes(10).await;
+    let words = told(&node, "unauthorized");
+    assert_eq!(words.len(), 1, "{words:?}");
+    assert!(words[0].contains("ec2:CreateTags"), "{words:?}");
+    assert!(words[0].contains("next try "), "{words:?}");
+    minutes(60).await;
+    let later = told(&node, "unauthorized").len();
+    assert!((2..=6).contains(&later), "{later} times in 70 minutes");
+    for fault in faults {
+        world.vpc().remove_fault(fault);
+    }
+    minutes(60).await;
+    let counters = node.snapshot().await.unwrap().counters;
+    assert!(counters.notices["unauthorized"] > later as u64);
+    assert!(node.snapshot().await.unwrap().holds.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_subnet_is_told_with_its_name_and_shown_as_a_hold() {
+    let (world, mut node) = world("10.0.0.0/28");
+    node.start(settings(Policy::default()));
+    for n in 0..12 {
+        // The last ones get none.
+        drop(node.add(n, WAIT).await);
+    }
+    let subnet = world.vpc().subnets()[0].id.to_string();
+    let words = told(&node, "subnet_full");
+    assert!(!words.is_empty() && words[0].contains(&subnet), "{words:?}");
+    let holds = node.snapshot().await.unwrap().holds;
+    assert!(
+        holds
+            .iter()
+            .any(|h| (h.scope, h.cause) == ("subnet", "subnet_full")),
+        "{holds:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_leases_are_told_with_their_pods() {
+    let (world, mut node) = world("10.0.0.0/18");
+    node.start(settings(Policy::default()));
+    for n in 0..12 {
+        node.add(n, WAIT).await.unwrap();
+    }
+    minutes(2).await;
+    let snapshot = node.snapshot().await.unwrap();
+    let second = snapshot
+        .enis
+        .iter()
+        .find(|e| !e.primary && e.blocks.iter().any(|b| !b.used.is_empty()));
+    let second = second.unwrap().clone();
+    let pods: Vec<_> = second.blocks.iter().flat_map(|b| b.used.clone()).collect();
+    detach(&world, &second.id);
+    minutes(60).await;
+    let notices = node.notices();
+    let lost: Vec<_> = notices
+        .iter()
+        .filter_map(|t| match &t.notice {
+            Notice::EniLost { eni, pods } => Some((eni, pods)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost.len(), 1, "{notices:?}");
+    let (eni, victims) = lost[0];
+    assert_eq!((eni, victims.len()), (&second.id, pods.len()));
+    let words = told(&node, "eni_lost").remove(0);
+    let (ip, name) = &pods[0];
+    assert!(
+        words.contains(name.as_str()) && words.contains(&ip.to_string()),
+        "{words}"
+    );
+    let counters = node.snapshot().await.unwrap().counters;
+    assert_eq!(counters.drift["eni_lost"], 1);
+    assert_eq!(counters.lost_addresses, pods.len() as u64);
+}
