@@ -18,6 +18,7 @@ pub mod eni;
 pub mod id;
 pub mod lease;
 pub mod limits;
+pub mod orphans;
 pub mod outcome;
 pub mod plan;
 pub mod reconcile;

@@ -7,6 +7,7 @@
 mod answer;
 mod local;
 mod log;
+mod orphans;
 mod requests;
 mod start;
 mod tell;
@@ -56,6 +57,7 @@ pub struct Owner {
     surveyed: bool,
     surveying: bool,
     sweeping: bool,
+    orphans: orphans::Watch,
     reading_metadata: bool,
     metadata_retry: Retry,
     metadata_error: Option<String>,
@@ -96,6 +98,7 @@ impl Owner {
             self.wake_at,
             self.lot.next_deadline(),
             self.host.wake_at(),
+            self.orphans.wake_at(),
             self.metadata_retry.at().filter(|_| !self.reading_metadata),
             self.survey_retry.at().filter(|_| !self.surveying),
             self.metadata_read
@@ -144,6 +147,7 @@ impl Owner {
         let mut tasks = Vec::new();
         if !self.stopping {
             self.local_tasks(&mut tasks, now);
+            self.look_for_orphans(&mut tasks, now);
         }
         self.lot.forget_gone();
         let subnet = self.subnet();
@@ -202,6 +206,7 @@ impl Owner {
                 Task::ReadMetadata => self.reading_metadata = false,
                 Task::Survey => self.surveying = false,
                 Task::Sweep(_) => self.sweeping = false,
+                Task::LookForOrphans | Task::CleanUp(_) => self.orphans.not_begun(now),
                 Task::ApplyHost(wiring, blocks) => {
                     let error = crate::ports::HostNetError {
                         what: "not tried".into(),
@@ -290,6 +295,8 @@ impl Owner {
                 self.host
                     .applied(&mut self.store, wiring, blocks, result, now);
             }
+            Outcome::Orphans(result) => self.judge_orphans(result, now),
+            Outcome::CleanedUp(done) => self.cleaned_up(done, now),
             Outcome::Swept(result) => {
                 self.sweeping = false;
                 if let Err(error) = result {

@@ -4,6 +4,8 @@ pub use crate::notices::Told;
 pub use ipam_core::cloud::{CloudError, ErrorClass};
 use ipam_core::eni::AttachmentId;
 pub use ipam_core::lease::Released;
+use ipam_core::orphans::Fleet;
+pub use ipam_core::orphans::Sighting;
 use ipam_core::wiring::HostWiring;
 use ipam_core::{
     AttachmentKey, Block, BlockKind, Eni, EniHandle, EniId, EniView, Family, InstanceId, Lease,
@@ -59,6 +61,20 @@ pub trait Cloud: Send + Sync {
     fn detach(&self, attachment: AttachmentId) -> Fut<'_, Result<(), CloudError>>;
     /// DeleteNetworkInterface.
     fn delete(&self, eni: EniId) -> Fut<'_, Result<(), CloudError>>;
+    /// DescribeNetworkInterfaces: every ENI that bears the tags of an address manager of this
+    /// cluster; without a cluster's name those of this instance.
+    fn tagged(&self) -> Fut<'_, Result<Vec<Sighting>, CloudError>>;
+    /// CreateTags. Again and again is as good as once.
+    fn tag(&self, eni: EniId, tag: EniTag) -> Fut<'_, Result<(), CloudError>>;
+}
+
+/// What [`Cloud::tag`] writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EniTag {
+    /// Born now.
+    CreatedNow,
+    /// This instance's, in this cluster.
+    Mine,
 }
 
 /// CreateNetworkInterface, decided.
@@ -219,6 +235,8 @@ pub enum Write {
     NoEni(EniHandle),
     /// IMDS's last word: spares a restart the wait for IMDS.
     Facts(NodeFacts),
+    /// This node's share of the look for orphans.
+    Fleet(Fleet),
 }
 
 /// What a store holds at start, already cut down to what this boot and this instance may use:
@@ -237,6 +255,8 @@ pub struct Loaded {
     pub enis: Vec<Eni>,
     /// IMDS's last word in this boot.
     pub facts: Option<NodeFacts>,
+    /// This node's share of the look for orphans, as of this boot.
+    pub fleet: Option<Fleet>,
     /// What could not be read and was put aside, for a person.
     pub damage: Vec<String>,
 }

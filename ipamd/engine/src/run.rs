@@ -138,7 +138,7 @@ impl Turn {
                     let result = call(&*cloud, &action, groups).await;
                     Some(Outcome::Cloud(action, begun, result))
                 }
-                other => act(&*metadata, &*host, other).await,
+                other => act(&*cloud, &*metadata, &*host, other).await,
             };
             if let Some(outcome) = outcome {
                 // The engine has ended: the next start settles it by its intent.

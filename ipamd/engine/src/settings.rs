@@ -27,4 +27,17 @@ pub struct Settings {
     pub security_groups: Option<Vec<SecurityGroupId>>,
     /// Whether EC2 may be written to.
     pub provisioning: bool,
+    /// Whose ENIs are deleted if nobody has them any more.
+    pub orphans: OrphanScope,
+}
+
+/// See [`ipam_core::orphans`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrphanScope {
+    /// Nobody's.
+    Off,
+    /// Those of this instance that an earlier run left: one look, after a start without a state.
+    Instance,
+    /// Those of every node of the cluster.
+    Cluster,
 }

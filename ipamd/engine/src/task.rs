@@ -1,13 +1,13 @@
 //! What the owner wants done outside its turn, and how it is done: one await each, no choice.
 
 use crate::ports::{
-    Applied, Cloud, CloudError, CreateEni, ErrorClass, HostNet, HostNetError, Leftover, Metadata,
-    MetadataError, NodeFacts, Survey,
+    Applied, Cloud, CloudError, CreateEni, EniTag, ErrorClass, HostNet, HostNetError, Leftover,
+    Metadata, MetadataError, NodeFacts, Sighting, Survey,
 };
 use ipam_core::outcome::Done;
 use ipam_core::plan::Action;
 use ipam_core::wiring::HostWiring;
-use ipam_core::{Block, SecurityGroupId, Timestamp};
+use ipam_core::{Block, EniId, SecurityGroupId, Timestamp};
 use std::time::Duration;
 
 /// Work for outside.
@@ -23,6 +23,21 @@ pub enum Task {
     ApplyHost(HostWiring, Vec<Block>),
     /// Remove what finished pods left behind.
     Sweep(Vec<Leftover>),
+    /// Look for ENIs that nobody has any more.
+    LookForOrphans,
+    /// Do what the look came to.
+    CleanUp(CleanUp),
+}
+
+/// EC2 writes that need no intent: each names what it changes and may be repeated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CleanUp {
+    /// [`EniTag::Mine`], so that the other nodes count this one.
+    pub mine: Option<EniId>,
+    /// [`EniTag::CreatedNow`].
+    pub undated: Vec<EniId>,
+    /// DeleteNetworkInterface.
+    pub delete: Vec<EniId>,
 }
 
 /// What came of a [`Task`].
@@ -38,6 +53,19 @@ pub enum Outcome {
     Host(HostWiring, Vec<Block>, Result<Applied, HostNetError>),
     /// Of [`Task::Sweep`].
     Swept(Result<(), HostNetError>),
+    /// Of [`Task::LookForOrphans`].
+    Orphans(Result<Vec<Sighting>, CloudError>),
+    /// Of [`Task::CleanUp`]: what was done to which ENI.
+    CleanedUp(Vec<(EniId, CleanedUp, Result<(), CloudError>)>),
+}
+
+/// One step of a [`CleanUp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanedUp {
+    /// DeleteNetworkInterface.
+    Deleted,
+    /// CreateTags.
+    Tagged(EniTag),
 }
 
 /// Adapters end every call by themselves; this is for one that does not.
@@ -51,14 +79,16 @@ pub async fn call(
 ) -> Result<Done, CloudError> {
     tokio::time::timeout(BACKSTOP, send(cloud, action, groups))
         .await
-        .unwrap_or_else(|_| {
-            Err(CloudError {
-                action: "call",
-                class: ErrorClass::UnknownOutcome,
-                code: "Timeout".into(),
-                message: format!("no answer within {} s", BACKSTOP.as_secs()),
-            })
-        })
+        .unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> CloudError {
+    CloudError {
+        action: "call",
+        class: ErrorClass::UnknownOutcome,
+        code: "Timeout".into(),
+        message: format!("no answer within {} s", BACKSTOP.as_secs()),
+    }
 }
 
 async fn send(
@@ -121,14 +151,57 @@ async fn send(
     }
 }
 
+/// Between two writes of a clean-up: it is never urgent, and the account's bucket is everybody's.
+const CLEAN_UP_PAUSE: Duration = Duration::from_secs(1);
+
+/// One write after the other. A refusal to serve more ends it: the next look finds the rest.
+async fn clean_up(cloud: &dyn Cloud, what: CleanUp) -> Outcome {
+    let with = |tag| move |eni| (eni, tag);
+    let delete = what.delete.into_iter().map(with(None));
+    let undated = what.undated.into_iter().map(with(Some(EniTag::CreatedNow)));
+    let mine = what.mine.into_iter().map(with(Some(EniTag::Mine)));
+    let mut done = Vec::new();
+    for (eni, tag) in delete.chain(undated).chain(mine) {
+        if !done.is_empty() {
+            tokio::time::sleep(CLEAN_UP_PAUSE).await;
+        }
+        let (name, call) = match tag {
+            Some(tag) => (CleanedUp::Tagged(tag), cloud.tag(eni.clone(), tag)),
+            None => (CleanedUp::Deleted, cloud.delete(eni.clone())),
+        };
+        let result = tokio::time::timeout(BACKSTOP, call)
+            .await
+            .unwrap_or_else(|_| Err(no_answer()));
+        let stop = result.as_ref().is_err_and(|error| {
+            matches!(error.class, ErrorClass::Throttled | ErrorClass::Unreachable)
+        });
+        done.push((eni, name, result));
+        if stop {
+            break;
+        }
+    }
+    Outcome::CleanedUp(done)
+}
+
 /// Does a task of another kind than [`Task::Cloud`].
-pub async fn act(metadata: &dyn Metadata, host: &dyn HostNet, task: Task) -> Option<Outcome> {
+pub async fn act(
+    cloud: &dyn Cloud,
+    metadata: &dyn Metadata,
+    host: &dyn HostNet,
+    task: Task,
+) -> Option<Outcome> {
     let late = |what: &str| HostNetError {
         what: what.into(),
         cause: format!("no answer within {} s", BACKSTOP.as_secs()),
     };
     Some(match task {
         Task::Cloud(..) => return None,
+        Task::LookForOrphans => Outcome::Orphans(
+            tokio::time::timeout(BACKSTOP, cloud.tagged())
+                .await
+                .unwrap_or_else(|_| Err(no_answer())),
+        ),
+        Task::CleanUp(what) => clean_up(cloud, what).await,
         Task::ReadMetadata => Outcome::Metadata(
             tokio::time::timeout(BACKSTOP, metadata.read())
                 .await

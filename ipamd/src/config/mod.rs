@@ -20,7 +20,7 @@ pub use source::{NotText, ProcessEnv, Source};
 pub use table::{Kind, Knob, Status, all, find, markdown};
 
 use ipam_core::plan::Policy;
-use ipam_engine::Settings;
+use ipam_engine::settings::{OrphanScope, Settings};
 use read::Reader;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -191,6 +191,14 @@ fn engine(read: &mut Reader<'_>) -> Settings {
         subnet: read.text("IPAMD_ENI_SUBNET").map(ipam_core::SubnetId),
         security_groups: lists::security_groups(read),
         provisioning: !read.flag("DISABLE_NETWORK_RESOURCE_PROVISIONING"),
+        orphans: match (
+            read.flag("DISABLE_LEAKED_ENI_CLEANUP"),
+            read.text("CLUSTER_NAME"),
+        ) {
+            (true, _) => OrphanScope::Off,
+            (false, None) => OrphanScope::Instance,
+            (false, Some(_)) => OrphanScope::Cluster,
+        },
     }
 }
 

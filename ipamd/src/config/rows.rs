@@ -63,7 +63,7 @@ pub(super) const PEER: &[Knob] = &[
     knob("AWS_MANAGE_ENIS_NON_SCHEDULABLE", "false", Bool, WarnUnless("true"), "Manage ENIs while the node is cordoned. `ipamd` does not see cordons."),
     knob("DISABLE_NETWORK_RESOURCE_PROVISIONING", "false", Bool, Works, "Write nothing to EC2: use the ENIs and addresses that are there."),
     knob("ENABLE_IMDS_ONLY_MODE", "false", Bool, RefuseUnless("false"), "Ask EC2 nothing at all."),
-    knob("DISABLE_LEAKED_ENI_CLEANUP", "false", Bool, WarnUnless("true"), "Do not look for ENIs that dead nodes left. `ipamd` does not yet."),
+    knob("DISABLE_LEAKED_ENI_CLEANUP", "false", Bool, Works, "Do not look for ENIs that dead nodes left unattached. Where it is `false`, they are deleted within ten minutes, within the cluster named by `CLUSTER_NAME` (without it only this instance's own)."),
     knob("AWS_EC2_ENDPOINT", "", Text("a URL"), Works, "EC2's address; `AWS_ENDPOINT_URL_EC2` goes first."),
     knob("HTTP_TIMEOUT", "10", Number("seconds, 10 or more"), Works, "Time limit of one EC2 call."),
     knob("AWS_VPC_K8S_CNI_BACKING_STORE", "/var/run/aws-node/ipam.json", LOG_PATH, NoEffect, "State is in `IPAMD_STATE_DIR`."),

@@ -6,6 +6,7 @@
 
 mod calls;
 mod failure;
+mod orphans;
 mod tags;
 mod view;
 
@@ -23,7 +24,7 @@ use calls::incomplete;
 use failure::failure;
 use ipam_core::cloud::{CloudError, ErrorClass};
 use ipam_core::{Block, BlockKind, EniId, EniView, Family, InstanceId, SubnetId};
-use ipam_engine::ports::{Cloud, CreateEni, Fut};
+use ipam_engine::ports::{Cloud, CreateEni, EniTag, Fut, Sighting};
 use ipnet::Ipv4Net;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -111,22 +112,19 @@ impl Ec2 {
         }
     }
 
+    /// Every ENI that passes all filters.
     async fn pages(
         &self,
         client: &Client,
-        instance: &InstanceId,
+        filters: Vec<Filter>,
     ) -> Result<Vec<NetworkInterface>, CloudError> {
         const ACTION: &str = "DescribeNetworkInterfaces";
-        let filter = Filter::builder()
-            .name("attachment.instance-id")
-            .values(instance.as_str())
-            .build();
         let mut enis = Vec::new();
         let mut token = None;
         for _ in 0..PAGES_MAX {
             let answer = client
                 .describe_network_interfaces()
-                .filters(filter.clone())
+                .set_filters(Some(filters.clone()))
                 .set_next_token(token)
                 .send()
                 .await
@@ -145,7 +143,8 @@ impl Ec2 {
 
     async fn describe_all(&self) -> Result<Vec<EniView>, CloudError> {
         let (client, instance) = self.ready("DescribeNetworkInterfaces").await?;
-        let enis = self.pages(client, &instance).await?;
+        let mine = filter("attachment.instance-id", instance.as_str());
+        let enis = self.pages(client, vec![mine]).await?;
         for eni in &enis {
             if let Some(subnet) = view::needs_subnet(eni, &self.site) {
                 self.learn_subnet(client, subnet).await;
@@ -156,6 +155,10 @@ impl Ec2 {
             .filter_map(|eni| self.view(eni, &instance))
             .collect())
     }
+}
+
+fn filter(name: impl Into<String>, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
 }
 
 impl Cloud for Ec2 {
@@ -202,5 +205,13 @@ impl Cloud for Ec2 {
 
     fn delete(&self, eni: EniId) -> Fut<'_, Result<(), CloudError>> {
         Box::pin(self.delete_eni(eni))
+    }
+
+    fn tagged(&self) -> Fut<'_, Result<Vec<Sighting>, CloudError>> {
+        Box::pin(self.tagged_enis())
+    }
+
+    fn tag(&self, eni: EniId, tag: EniTag) -> Fut<'_, Result<(), CloudError>> {
+        Box::pin(self.write_tag(eni, tag))
     }
 }

@@ -1,5 +1,7 @@
 //! The adapter against a plain HTTP server on loopback: what is sent, and what answers come to.
 
+mod orphans;
+
 use super::*;
 use crate::aws::http_client;
 use ipam_core::{Mac, Unmanaged};

@@ -23,7 +23,9 @@ pub(super) fn view(
     Some(EniView {
         id: ipam_core::EniId(eni.network_interface_id.clone()?),
         mac: eni.mac_address.as_ref()?.parse::<Mac>().ok()?,
-        ours: tag(eni, tags::INSTANCE) == Some(instance.as_str()),
+        // The primary ENI may bear the tag, too: it came with the instance all the same.
+        ours: tag(eni, tags::INSTANCE) == Some(instance.as_str())
+            && !attachment.as_ref().is_some_and(is_primary),
         unmanaged: unmanaged(eni, attachment.as_ref(), instance, manage_untagged),
         attachment,
         address: address.and_then(|ip| site.in_subnet(&subnet, ip)),
@@ -82,7 +84,11 @@ fn blocks(eni: &NetworkInterface) -> Vec<Block> {
     addresses.chain(prefixes).collect()
 }
 
-fn tag<'a>(eni: &'a NetworkInterface, key: &str) -> Option<&'a str> {
+fn is_primary(attachment: &AttachmentView) -> bool {
+    attachment.card == 0 && attachment.device_index == 0
+}
+
+pub(super) fn tag<'a>(eni: &'a NetworkInterface, key: &str) -> Option<&'a str> {
     eni.tag_set()
         .iter()
         .find(|tag| tag.key() == Some(key))
@@ -96,7 +102,7 @@ fn unmanaged(
     instance: &InstanceId,
     manage_untagged: bool,
 ) -> Option<Unmanaged> {
-    if attachment.is_some_and(|at| at.card == 0 && at.device_index == 0) {
+    if attachment.is_some_and(is_primary) {
         return None;
     }
     if tag(eni, tags::NO_MANAGE) == Some("true") {

@@ -1,7 +1,7 @@
 //! Opens the store and reads what this boot and this instance may use.
 
 use super::files::{self, Generation};
-use super::{COOLDOWN, ENI, FACTS, LEASE, META, Meta, SledStore, record};
+use super::{COOLDOWN, ENI, FACTS, FLEET, LEASE, META, Meta, SledStore, record};
 use ipam_engine::ports::{Loaded, StoreError};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -120,6 +120,9 @@ impl SledStore {
         if let Some(facts) = &loaded.facts {
             super::put(&mut batch, FACTS, facts)?;
         }
+        if let Some(fleet) = &loaded.fleet {
+            super::put(&mut batch, FLEET, fleet)?;
+        }
         self.meta.boot_id = boot.into();
         self.settle(batch)
     }
@@ -187,7 +190,7 @@ fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
 }
 
 fn is_known(key: &[u8]) -> bool {
-    key == FACTS || matches!(key.first(), Some(&(LEASE | COOLDOWN | ENI)))
+    key == FACTS || key == FLEET || matches!(key.first(), Some(&(LEASE | COOLDOWN | ENI)))
 }
 
 /// Decodes one record, or tells that it can't.
@@ -215,6 +218,7 @@ fn sort_records(records: &Records, boot_id: &str, damage: Vec<String>) -> (Meta,
         match key.first() {
             Some(_) if key == META => meta = take(key, value, &mut loaded.damage),
             Some(_) if key == FACTS => loaded.facts = take(key, value, &mut loaded.damage),
+            Some(_) if key == FLEET => loaded.fleet = take(key, value, &mut loaded.damage),
             Some(&LEASE) => loaded.leases.extend(take(key, value, &mut loaded.damage)),
             Some(&COOLDOWN) => loaded
                 .cooldowns

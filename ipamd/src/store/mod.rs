@@ -39,6 +39,7 @@ struct Meta {
 
 const META: &[u8] = b"m";
 const FACTS: &[u8] = b"f";
+const FLEET: &[u8] = b"o";
 const LEASE: u8 = b'l';
 const COOLDOWN: u8 = b'c';
 const ENI: u8 = b'e';
@@ -101,6 +102,7 @@ impl SledStore {
                 self.meta.instance_id = Some(facts.instance_id.clone());
                 put(batch, FACTS, facts)?;
             }
+            Write::Fleet(fleet) => put(batch, FLEET, fleet)?,
         }
         Ok(())
     }

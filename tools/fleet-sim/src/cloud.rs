@@ -3,20 +3,27 @@
 use crate::world::World;
 use ipam_core::cloud::classify;
 use ipam_core::eni::AttachmentId;
-use ipam_core::{AttachmentView, Block, BlockKind, EniId, EniView, Family, Mac};
-use ipam_engine::ports::{Cloud, CloudError, CreateEni, ErrorClass, Fut};
+use ipam_core::{AttachmentView, Block, BlockKind, EniId, EniView, Family, Mac, Timestamp};
+use ipam_engine::ports::{Cloud, CloudError, CreateEni, EniTag, ErrorClass, Fut, Sighting};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use vpc_model::request::{
     Action, AssignIpv6Addresses, AssignPrivateIpAddresses, AttachNetworkInterface,
-    CreateNetworkInterface, DeleteNetworkInterface, Describe, DetachNetworkInterface, EniAttribute,
-    ModifyNetworkInterfaceAttribute, UnassignIpv6Addresses, UnassignPrivateIpAddresses, Wanted,
+    CreateNetworkInterface, CreateTags, DeleteNetworkInterface, Describe, DetachNetworkInterface,
+    EniAttribute, ModifyNetworkInterfaceAttribute, UnassignIpv6Addresses,
+    UnassignPrivateIpAddresses, Wanted,
 };
 use vpc_model::response::Eni;
 use vpc_model::{Caller, Fate, Response};
 
 /// The tag that says whose an ENI is, as the daemon sets it.
 const OWNER_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+/// As the daemon's, but in milliseconds since the epoch.
+const CREATED_TAG: &str = "node.k8s.amazonaws.com/createdAt";
+/// As the daemon's.
+const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
+/// All nodes of a world are one cluster.
+const CLUSTER: &str = "sim";
 
 /// See the module.
 #[derive(Debug)]
@@ -53,6 +60,36 @@ impl ModelCloud {
             code: e.code,
             message: e.message,
         })
+    }
+
+    async fn pages(&self, what: Describe<vpc_model::ids::EniId>) -> Result<Vec<Eni>, CloudError> {
+        let mut all = Vec::new();
+        let mut next_token = None;
+        loop {
+            let by = Describe {
+                max_results: Some(1000),
+                next_token,
+                ..what.clone()
+            };
+            let answer = self.call(Action::DescribeNetworkInterfaces(by)).await?;
+            let Response::Enis(page) = answer else {
+                return Err(unexpected("DescribeNetworkInterfaces"));
+            };
+            all.extend(page.items);
+            next_token = page.next_token;
+            if next_token.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn tags(&self) -> BTreeMap<String, String> {
+        let now = ipam_engine::ports::Clock::now(&self.world);
+        BTreeMap::from([
+            (OWNER_TAG.to_owned(), self.instance.clone()),
+            (CREATED_TAG.to_owned(), now.0.to_string()),
+            (CLUSTER_TAG.to_owned(), CLUSTER.to_owned()),
+        ])
     }
 
     /// An ENI as the engine wants it; the subnet's prefix length comes from IMDS in the daemon and
@@ -97,8 +134,24 @@ pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
         ours: eni
             .tags
             .get(OWNER_TAG)
-            .is_some_and(|owner| owner == instance),
+            .is_some_and(|owner| owner == instance)
+            && !is_primary(eni),
     }
+}
+
+fn is_primary(eni: &Eni) -> bool {
+    let at = eni.attachment.as_ref();
+    at.is_some_and(|a| a.card == 0 && a.device_index == 0)
+}
+
+fn sighting(eni: &Eni) -> Option<Sighting> {
+    let created = eni.tags.get(CREATED_TAG);
+    Some(Sighting {
+        id: eni.id.as_str().into(),
+        instance: eni.tags.get(OWNER_TAG)?.as_str().into(),
+        free: eni.status == "available" && eni.description.starts_with("aws-K8S-"),
+        created: created.and_then(|ms| ms.parse().ok()).map(Timestamp),
+    })
 }
 
 fn wanted<A, P>(kind: BlockKind, count: u32) -> Wanted<A, P> {
@@ -125,25 +178,34 @@ fn unexpected(action: &'static str) -> CloudError {
 impl Cloud for ModelCloud {
     fn describe(&self) -> Fut<'_, Result<Vec<EniView>, CloudError>> {
         Box::pin(async {
-            let mut all = Vec::new();
-            let mut next_token = None;
-            loop {
-                let by = Describe {
-                    max_results: Some(100),
-                    next_token,
-                    ..Describe::default()
-                }
-                .filter("attachment.instance-id", &self.instance);
-                let answer = self.call(Action::DescribeNetworkInterfaces(by)).await?;
-                let Response::Enis(page) = answer else {
-                    return Err(unexpected("DescribeNetworkInterfaces"));
-                };
-                all.extend(page.items.iter().map(|eni| self.view(eni)));
-                next_token = page.next_token;
-                if next_token.is_none() {
-                    return Ok(all);
-                }
+            let mine = Describe::default().filter("attachment.instance-id", &self.instance);
+            let enis = self.pages(mine).await?;
+            Ok(enis.iter().map(|eni| self.view(eni)).collect())
+        })
+    }
+
+    fn tagged(&self) -> Fut<'_, Result<Vec<Sighting>, CloudError>> {
+        Box::pin(async {
+            let all = Describe::default()
+                .filter(&format!("tag:{CLUSTER_TAG}"), CLUSTER)
+                .filter("tag-key", OWNER_TAG);
+            let enis = self.pages(all).await?;
+            Ok(enis.iter().filter_map(sighting).collect())
+        })
+    }
+
+    fn tag(&self, eni: EniId, tag: EniTag) -> Fut<'_, Result<(), CloudError>> {
+        Box::pin(async move {
+            let mut tags = self.tags();
+            match tag {
+                EniTag::CreatedNow => tags.retain(|key, _| key == CREATED_TAG),
+                EniTag::Mine => tags.retain(|key, _| key != CREATED_TAG),
             }
+            let request = CreateTags {
+                resources: vec![eni.0],
+                tags,
+            };
+            self.call(Action::CreateTags(request)).await.map(drop)
         })
     }
 
@@ -167,7 +229,7 @@ impl Cloud for ModelCloud {
                 } else {
                     Wanted::default()
                 },
-                tags: BTreeMap::from([(OWNER_TAG.to_owned(), self.instance.clone())]),
+                tags: self.tags(),
                 client_token: Some(r.token),
                 ..CreateNetworkInterface::default()
             };

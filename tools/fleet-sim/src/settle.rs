@@ -3,6 +3,7 @@
 use crate::node::Node;
 use crate::world::World;
 use ipam_core::plan::Policy;
+use ipam_engine::settings::OrphanScope;
 use ipam_engine::{Settings, Snapshot};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub fn settings(policy: Policy) -> Settings {
         subnet: None,
         security_groups: None,
         provisioning: true,
+        orphans: OrphanScope::Instance,
     }
 }
 

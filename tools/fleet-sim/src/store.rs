@@ -1,5 +1,6 @@
 //! A store in memory: what is committed is durable at once.
 
+use ipam_core::orphans::Fleet;
 use ipam_core::{AttachmentKey, Eni, EniHandle, Lease};
 use ipam_engine::ports::{Loaded, NodeFacts, Released, Store, StoreError, Write};
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ struct Records {
     cooldowns: BTreeMap<IpAddr, Released>,
     enis: BTreeMap<EniHandle, Eni>,
     facts: Option<NodeFacts>,
+    fleet: Option<Fleet>,
     commits: u64,
 }
 
@@ -41,6 +43,7 @@ impl Memory {
             cooldowns: records.cooldowns,
             enis: records.enis.into_values().collect(),
             facts: records.facts,
+            fleet: records.fleet,
             damage: Vec::new(),
         }
     }
@@ -59,6 +62,7 @@ impl Store for Memory {
                 Write::Eni(eni) => drop(records.enis.insert(eni.handle, eni)),
                 Write::NoEni(handle) => drop(records.enis.remove(&handle)),
                 Write::Facts(facts) => records.facts = Some(facts),
+                Write::Fleet(fleet) => records.fleet = Some(fleet),
             }
         }
         Ok(())

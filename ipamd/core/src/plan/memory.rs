@@ -160,8 +160,8 @@ impl Memory {
         self.holds.insert(scope, hold);
     }
 
-    /// 0 to 1.
-    pub(crate) fn fraction(&mut self) -> f64 {
+    /// The next number of the jitter, 0 to 1.
+    pub fn fraction(&mut self) -> f64 {
         self.jitter ^= self.jitter << 13;
         self.jitter ^= self.jitter >> 7;
         self.jitter ^= self.jitter << 17;

@@ -1,6 +1,7 @@
 //! From what was stored, and what the kernel shows, to a pool that can be served from.
 
 use super::Owner;
+use super::orphans::Watch;
 use crate::api::Counters;
 use crate::host::Host;
 use crate::notice::Notice;
@@ -41,6 +42,8 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         // The kernel has their rules since before the restart; the first apply looks again.
         store.set_wired(blocks);
     }
+    let mut memory = Memory::new(known, seed, now);
+    let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
     let mut owner = Owner {
         policy: settings.policy.clone(),
         settings,
@@ -48,7 +51,8 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         facts: None,
         unproven: loaded.instance,
         store,
-        memory: Memory::new(known, seed, now),
+        memory,
+        orphans,
         lot: Lot::default(),
         host: Host::default(),
         in_flight: BTreeSet::new(),
