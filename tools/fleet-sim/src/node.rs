@@ -90,8 +90,16 @@ impl Node {
         self.kernel.listen(Some(handle.clone()));
         self.starts += 1;
         let loaded = self.store.load();
-        let task = tokio::spawn(run(settings, ports, loaded, door, self.starts));
+        let task = tokio::spawn(run(settings, ports, loaded, door, self.seed()));
         self.daemon = Some((handle, task));
+    }
+
+    /// Another number for each run of each node: client tokens and jitter come from it.
+    fn seed(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (&self.name, self.starts).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Ends the daemon as a signal would.

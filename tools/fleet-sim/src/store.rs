@@ -32,6 +32,11 @@ impl Memory {
         self.records().commits
     }
 
+    /// Loses everything, as a disk that was replaced.
+    pub fn wipe(&self) {
+        *self.records() = Records::default();
+    }
+
     /// What a daemon finds that starts now, in the same boot.
     #[must_use]
     pub fn load(&self) -> Loaded {
