@@ -123,7 +123,7 @@ fn killed_while_growing() -> Outcome {
         scene.node().start()?;
         // Until EC2 has seen the call, or it turns out that none is needed any more.
         let began = Instant::now();
-        while seen(&scene) == before && began.elapsed() < Duration::from_secs(3) {
+        while seen(&scene) == before && began.elapsed() < Duration::from_secs(8) {
             scene.node().daemon()?.check_running()?;
             std::thread::sleep(Duration::from_millis(5));
         }

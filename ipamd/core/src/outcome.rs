@@ -2,7 +2,7 @@
 
 use crate::cloud::{CloudError, ErrorClass};
 use crate::datastore::Datastore;
-use crate::plan::{Action, CONSISTENCY, Memory, Scope};
+use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
 use crate::reconcile::{Drift, reconcile};
 use crate::{
     Block, BlockKind, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, Timestamp,
@@ -176,7 +176,7 @@ pub fn finish(
     let scope = scope_of(action, store);
     match result {
         Ok(done) => {
-            memory.succeeded(&Scope::Writes);
+            memory.passed(Call::of(action));
             for scope in scope {
                 memory.succeeded(&scope);
                 if let Scope::Subnet(subnet, kind) = scope {
@@ -303,6 +303,9 @@ fn fail(
     error: &CloudError,
     now: Timestamp,
 ) {
+    if error.class == ErrorClass::Throttled {
+        memory.throttled(Call::of(action), error, now);
+    }
     let Some(handle) = action.handle() else {
         memory.failed(Scope::Describe, error, now);
         return;
@@ -321,7 +324,6 @@ fn fail(
         }
     }
     match error.class {
-        ErrorClass::Throttled => memory.failed(Scope::Writes, error, now),
         ErrorClass::NotFound if matches!(action, Action::Delete { .. }) => {
             deleted(store, memory, handle, now);
             return;
@@ -380,9 +382,11 @@ fn fail(
             memory.failed(Scope::Eni(handle), error, now);
         }
         Action::Detach { .. } => {
-            // Refused for good, it is not leaving: its addresses serve on.
-            if matches!(error.class, ErrorClass::Unauthorized | ErrorClass::Other)
-                && let Some(eni) = store.eni_mut(handle)
+            // Refused for good or for now, it is not leaving: its addresses serve on.
+            if matches!(
+                error.class,
+                ErrorClass::Unauthorized | ErrorClass::Other | ErrorClass::Throttled
+            ) && let Some(eni) = store.eni_mut(handle)
             {
                 eni.phase = Phase::Ready;
             }

@@ -10,15 +10,19 @@
 mod advance;
 mod grow;
 mod memory;
+mod pace;
 mod policy;
 mod report;
 mod shrink;
 mod target;
+mod throttle;
 
 pub use memory::{Hold, Memory, Scope, Surplus};
+pub use pace::Pace;
 pub use policy::Policy;
 pub use report::{Note, Report};
 pub use target::{Target, per_eni, target};
+pub use throttle::Call;
 
 use crate::datastore::{Datastore, Tally};
 use crate::eni::AttachmentId;
@@ -33,13 +37,15 @@ use core::time::Duration;
 /// write; AWS gives no bound, "eventual consistency" in the EC2 API Reference).
 pub const CONSISTENCY: Duration = Duration::from_secs(60);
 
-/// A surplus is given back only after it has lasted this long.
+/// A surplus is given back only after it has lasted this long, or longer: see [`Pace`].
 pub const SHRINK_AFTER: Duration = Duration::from_secs(30);
 
 /// An ENI younger than this is not given back.
 pub const ENI_MIN_AGE: Duration = Duration::from_secs(60);
 
-/// EC2 is asked for its word this often when nothing else gives cause.
+/// EC2 is asked for its word this often when nothing else gives cause, and up to half of it later. IMDS
+/// is read every five minutes and tells of ENIs for nothing; at this rate 5,000 nodes take a tenth of
+/// what EC2's bucket for Describes refills.
 pub const DESCRIBE_EVERY: Duration = Duration::from_secs(1800);
 
 /// One EC2 call, decided.
@@ -178,6 +184,8 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// To be remembered for the next plan ([`Memory::remember`]).
     pub surplus: Option<Surplus>,
+    /// Likewise; `None` leaves it as it was.
+    pub pace: Option<Pace>,
 }
 
 impl Memory {
@@ -189,6 +197,9 @@ impl Memory {
     /// Keeps what a plan wants to know the next time.
     pub fn remember(&mut self, plan: &Plan) {
         self.surplus = plan.surplus;
+        if let Some(pace) = plan.pace {
+            self.pace = pace;
+        }
     }
 }
 
@@ -202,8 +213,11 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
         draft.plan.report.note(Note::NotProvisioning);
     } else if !input.memory.known {
         draft.plan.report.note(Note::Unknown);
-        if let Some(hold) = input.memory.held(&[Scope::Describe], now) {
-            let (error, until) = (hold.error.clone(), hold.until);
+        // Also while the next try is under way: this is why it is not known yet.
+        let scopes = [Scope::Describe, Scope::Calls(Call::Describe)];
+        let holds = scopes.iter().filter_map(|s| input.memory.holds.get(s));
+        if let Some(hold) = holds.max_by_key(|hold| hold.until) {
+            let (error, until) = (hold.error.clone(), hold.until.max(now));
             draft.plan.report.note(Note::Held {
                 error,
                 subnet: None,
@@ -211,14 +225,6 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
                 until,
             });
         }
-    } else if let Some(hold) = input.memory.held(&[Scope::Writes], now) {
-        let (error, until) = (hold.error.clone(), hold.until);
-        draft.plan.report.note(Note::Held {
-            error,
-            subnet: None,
-            kind: None,
-            until,
-        });
     } else {
         advance::enis(&mut draft);
         if !input.finishing {
@@ -243,6 +249,11 @@ struct Draft<'a> {
     coming: u32,
     /// ENIs that this plan or an earlier one is busy with.
     busy: BTreeSet<EniHandle>,
+    /// Calls under way and planned, by action.
+    under_way: throttle::UnderWay,
+    pace: Pace,
+    /// Growth began with a pod that waits.
+    pressed: bool,
     wakes: Vec<Timestamp>,
     /// When growth that is impossible now may be possible.
     retries: Vec<Timestamp>,
@@ -265,6 +276,11 @@ impl<'a> Draft<'a> {
             coming,
             tally,
             busy: input.in_flight.clone(),
+            under_way: throttle::under_way(
+                input.in_flight.iter().filter_map(|h| store.enis.get(h)),
+            ),
+            pace: input.memory.pace,
+            pressed: false,
             wakes: Vec::new(),
             retries: Vec::new(),
             plan: Plan::default(),
@@ -282,6 +298,7 @@ impl<'a> Draft<'a> {
         if let Some(handle) = action.handle() {
             self.busy.insert(handle);
         }
+        *self.under_way.entry(Call::of(&action)).or_default() += 1;
         self.plan.actions.push(action);
     }
 
@@ -318,10 +335,15 @@ impl<'a> Draft<'a> {
                 self.wake(Timestamp((at.0 / 1000 + 1) * 1000));
             }
         }
-        let ends: Vec<_> = self.input.memory.hold_ends(self.now).collect();
+        let memory = self.input.memory;
+        let ends: Vec<_> = memory
+            .hold_ends(self.now)
+            .chain(memory.throttle_ends(self.now))
+            .collect();
         self.wakes.extend(ends.iter().copied());
         self.plan.report.retry_at = ends.into_iter().chain(cool).chain(self.retries).min();
         self.plan.wake_at = self.wakes.iter().copied().min();
+        self.plan.pace = Some(self.pace);
         self.plan
     }
 }

@@ -73,8 +73,8 @@ pub fn settings(policy: Policy) -> Settings {
     }
 }
 
-/// Nothing changes any more after this long without a pod: hysteresis and ENI age are over.
-const QUIET: Duration = Duration::from_secs(150);
+/// Nothing changes any more after this long without a pod: what was taken in advance is given back.
+const QUIET: Duration = Duration::from_secs(900);
 
 /// Settles on the real engine and the model VPC, in virtual time.
 ///

@@ -160,7 +160,10 @@ impl Cluster {
                 if now != calls {
                     (calls, since) = (now, Instant::now());
                 }
-                pool.enis.iter().all(|e| e.phase == "ready") && since.elapsed() > QUIET
+                // A purchase that is decided may be held back for a moment: others may join it.
+                let more = pool.report.iter().any(|n| n.starts_with("asking EC2 for"));
+                let ready = pool.enis.iter().all(|e| e.phase == "ready");
+                ready && !more && since.elapsed() > QUIET
             })?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Brings ENIs that are half-way one step on, and keeps EC2's word fresh.
 
-use super::{Action, CONSISTENCY, DESCRIBE_EVERY, Draft, Note, Scope};
+use super::{Action, CONSISTENCY, Call, DESCRIBE_EVERY, Draft, Note, Scope};
 use crate::{Eni, Intent, Phase};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -27,19 +27,23 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
     let unsettled = memory.look || !memory.missing.is_empty() || !doubts.is_empty();
     // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.
     let due = match memory.described.filter(|_| memory.known) {
-        None => draft.now,
+        // A pod that waits is not kept waiting by jitter.
+        None if draft.input.waiting > 0 => draft.now,
+        None => memory.first_describe(),
         Some(last) => doubts
             .into_iter()
             .map(|since| (since + CONSISTENCY).max(last + LOOK_AGAIN))
             .chain(unsettled.then(|| last + LOOK_AGAIN))
-            .chain([last + DESCRIBE_EVERY])
+            .chain([memory.next_describe(last, DESCRIBE_EVERY)])
             .min()
             .unwrap_or(draft.now),
     };
     let held = memory.held(&[Scope::Describe], draft.now).map(|h| h.until);
     let due = held.map_or(due, |until| due.max(until));
     if due <= draft.now {
-        draft.act(Action::Describe);
+        if draft.may(Call::Describe, draft.input.waiting > 0) {
+            draft.act(Action::Describe);
+        }
     } else {
         draft.wake(due);
         if unsettled {
@@ -62,7 +66,9 @@ pub(super) fn enis(draft: &mut Draft<'_>) {
         if eni.unmanaged.is_some() || !draft.idle(eni) {
             continue;
         }
-        if let Some(action) = next_step(draft, eni) {
+        if let Some(action) = next_step(draft, eni)
+            && draft.may(Call::of(&action), draft.pressing(eni))
+        {
             draft.act(action);
         }
     }

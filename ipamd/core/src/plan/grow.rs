@@ -1,6 +1,6 @@
 //! More addresses: all that are needed, at once.
 
-use super::{Action, Draft, Note, Scope, target};
+use super::{Action, Call, Draft, Note, Scope, target};
 use crate::{Block, BlockKind, Eni, EniHandle, Family, Intent, Phase, SubnetId};
 use alloc::format;
 use alloc::vec::Vec;
@@ -22,12 +22,26 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
         if draft.coming > 0 {
             draft.plan.report.note(Note::Growing(draft.coming));
         }
+        draft.not_short();
         return 0;
     }
     let short = goal.grow_to - draft.supply;
-    let rest = fill_enis(draft, short);
-    let rest = new_enis(draft, rest);
+    draft.pressed = draft.starving();
+    if !draft.pressed && !draft.warm_growth_is_due() {
+        draft.plan.report.note(Note::Growing(short + draft.coming));
+        return short;
+    }
+    let (before, planned) = (draft.pace, draft.plan.actions.len());
+    let ahead = draft.step(short);
+    let rest = fill_enis(draft, short + ahead);
+    // What is taken in advance is worth no ENI of its own.
+    let rest = new_enis(draft, rest.saturating_sub(ahead), rest.min(ahead));
     make_room(draft, rest);
+    if draft.plan.actions.len() == planned {
+        draft.pace = before;
+    } else {
+        draft.grew(rest > 0);
+    }
     if rest < short || draft.coming > 0 {
         draft.plan.report.note(Note::Growing(draft.coming));
     }
@@ -91,7 +105,10 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
             .memory
             .held(&[Scope::Eni(eni.handle)], draft.now)
             .is_some();
-        if missing == 0 || held {
+        if missing == 0 || draft.rest_can_wait() {
+            break;
+        }
+        if held {
             continue;
         }
         let Some(kind) = kind_for(draft, &eni.subnet) else {
@@ -106,6 +123,7 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
             .id
             .clone()
             .filter(|_| takes_blocks(eni) && draft.idle(eni))
+            .filter(|_| draft.may(Call::Assign, draft.starving()))
         {
             Some(id) => {
                 arrange(draft, kind, count);
@@ -152,7 +170,10 @@ fn make_room(draft: &mut Draft<'_>, missing: u32) {
         let Some(id) = eni.id.clone().filter(|_| wanted > 0) else {
             continue;
         };
-        if !draft.idle(eni) || kind_for(draft, &eni.subnet) != Some(BlockKind::Prefix) {
+        if !draft.idle(eni)
+            || kind_for(draft, &eni.subnet) != Some(BlockKind::Prefix)
+            || !draft.may(Call::Unassign, draft.starving())
+        {
             continue;
         }
         let idle = |b: &&Block| b.kind() == BlockKind::Address && draft.tally.of(b).idle();
@@ -186,8 +207,9 @@ fn takes_blocks(eni: &Eni) -> bool {
         && eni.in_doubt_since.is_none()
 }
 
-/// As many new ENIs as the rest takes, side by side. Returns what is still missing.
-fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
+/// As many new ENIs as the rest takes, side by side, the last one with some addresses `ahead`. Returns
+/// what is still missing.
+fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32) -> u32 {
     let mut made: Vec<u32> = Vec::new();
     let card = draft.input.limits.default_card;
     let limits = draft.input.limits;
@@ -206,7 +228,7 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
     let Some(subnet) = draft.input.subnet.cloned() else {
         return missing;
     };
-    while missing > 0 {
+    while missing > 0 && !draft.rest_can_wait() {
         let made_count = u32::try_from(made.len()).unwrap_or(u32::MAX);
         if present.saturating_add(made_count) >= allowed {
             draft.plan.report.note(Note::AtLimit {
@@ -229,11 +251,12 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
         let Some(kind) = kind_for(draft, &subnet) else {
             break;
         };
-        let wanted = slots(draft).min(blocks(kind, missing));
+        let wanted = slots(draft).min(blocks(kind, missing + ahead));
         let count = batch(draft, &subnet, kind, wanted);
-        if count == 0 {
+        if count == 0 || !draft.may(Call::Create, draft.starving()) {
             break;
         }
+        draft.makes_eni();
         let handle = EniHandle(draft.store.next_handle().0 + u64::from(made_count));
         let device_index = next_index(draft, card, &made);
         made.push(device_index);
@@ -251,6 +274,20 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
         });
     }
     missing
+}
+
+impl Draft<'_> {
+    /// Whether a pod waits that gets nothing from what is there or on its way.
+    fn starving(&self) -> bool {
+        let met = self.tally.free().saturating_add(self.coming);
+        self.input.waiting > met
+    }
+
+    /// Whether all pods that waited are served by what was planned, and the rest is for the warm pool:
+    /// other nodes' pods may need those calls more.
+    fn rest_can_wait(&self) -> bool {
+        self.input.memory.spread && self.pressed && !self.starving()
+    }
 }
 
 /// Books blocks that are being asked for.

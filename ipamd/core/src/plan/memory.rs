@@ -2,6 +2,8 @@
 //!
 //! Volatile on purpose: a restarted daemon may ask once more.
 
+use super::pace::Pace;
+use super::throttle::{Call, Throttle};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::{Block, BlockKind, EniHandle, EniId, SubnetId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -11,8 +13,8 @@ use core::time::Duration;
 /// What a back-off holds up. Narrow on purpose: one subnet's fault is not the node's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Every EC2 write: EC2 said to slow down.
-    Writes,
+    /// One API action: EC2 said to slow down.
+    Calls(Call),
     /// DescribeNetworkInterfaces.
     Describe,
     /// New addresses of this kind from this subnet.
@@ -28,7 +30,7 @@ impl Scope {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Writes => "writes",
+            Self::Calls(call) => call.label(),
             Self::Describe => "describe",
             Self::Subnet(..) => "subnet",
             Self::NewEni => "new_eni",
@@ -61,6 +63,10 @@ pub struct Surplus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub(crate) holds: BTreeMap<Scope, Hold>,
+    /// Actions that EC2 said to slow down.
+    pub(crate) throttles: BTreeMap<Call, Throttle>,
+    /// See [`Pace`].
+    pub(crate) pace: Pace,
     /// EC2 refused a batch: ask for at most this many blocks at once.
     pub(crate) batch: BTreeMap<(SubnetId, BlockKind), u32>,
     /// Blocks that we gave back, and when: likewise.
@@ -83,6 +89,12 @@ pub struct Memory {
     pub(crate) described: Option<Timestamp>,
     /// What EC2 did not name in the last Describe, and since when.
     pub(crate) missing: BTreeMap<crate::reconcile::Thing, Timestamp>,
+    /// This run went on from the same boot's state.
+    pub(crate) resumed: bool,
+    /// See [`Memory::spread_out`].
+    pub(crate) spread: bool,
+    /// Of the jitter.
+    pub(crate) seed: u64,
     /// xorshift state of the jitter.
     jitter: u64,
 }
@@ -95,7 +107,9 @@ impl Memory {
             known,
             described: known.then_some(now),
             started: now,
-            jitter: seed | 1,
+            resumed: known,
+            seed,
+            jitter: mix(seed) | 1,
             ..Self::default()
         }
     }
@@ -141,8 +155,12 @@ impl Memory {
         }
     }
 
-    /// A call failed: hold its scope, longer each time, with full jitter.
+    /// A call failed: hold its scope, longer each time, with jitter. A refusal for the rate of calls
+    /// is no scope's fault and holds none: see [`Memory::throttled`].
     pub(crate) fn failed(&mut self, scope: Scope, error: &CloudError, now: Timestamp) {
+        if error.class == ErrorClass::Throttled {
+            return;
+        }
         let failures = self
             .holds
             .get(&scope)
@@ -167,6 +185,14 @@ impl Memory {
         self.jitter ^= self.jitter << 17;
         f64::from(u32::try_from(self.jitter >> 40).unwrap_or(0)) / f64::from(1u32 << 24)
     }
+}
+
+/// splitmix64: seeds that are near give numbers that are not.
+pub(crate) const fn mix(seed: u64) -> u64 {
+    let x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 /// First wait and longest wait, by what went wrong.

@@ -1,6 +1,6 @@
 //! Fewer addresses: what has been too much for a while goes back, whole ENIs first.
 
-use super::{Action, Draft, ENI_MIN_AGE, Note, SHRINK_AFTER, Surplus, target};
+use super::{Action, Call, Draft, ENI_MIN_AGE, Note, Surplus, target};
 use crate::datastore::counts;
 use crate::{Block, BlockKind, Eni, EniHandle, Phase, Timestamp};
 use alloc::vec::Vec;
@@ -35,7 +35,7 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
             low: surplus,
         },
     };
-    let at = seen.since + SHRINK_AFTER;
+    let at = draft.give_back_at(seen.since);
     if at > draft.now {
         draft.plan.report.note(Note::Surplus(surplus, at));
         draft.plan.surplus = Some(seen);
@@ -44,8 +44,20 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
     }
     // What was too much all the time; a moment's peak stays.
     let (actions, _) = choose(draft, seen.low, goal.whole_enis);
+    let mut given = false;
     for action in actions {
+        if !draft.may(Call::of(&action), false) {
+            draft.plan.surplus = Some(seen);
+            continue;
+        }
+        if matches!(action, Action::Detach { .. }) {
+            draft.pace.gave_eni_back(seen.since, draft.now);
+        }
+        given = true;
         draft.act(action);
+    }
+    if given {
+        draft.pace.gave_back(draft.now);
     }
 }
 

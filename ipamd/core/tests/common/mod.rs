@@ -227,6 +227,9 @@ impl World {
             }
             Action::Delete { eni, .. } => {
                 self.count("delete");
+                if self.ec2.get(eni).is_some_and(|v| v.attachment.is_some()) {
+                    return self.refuse(action, cloud::ErrorClass::WrongState);
+                }
                 if self.ec2.remove(eni).is_none() {
                     return self.not_found(action);
                 }

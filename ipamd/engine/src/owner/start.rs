@@ -42,7 +42,7 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         // The kernel has their rules since before the restart; the first apply looks again.
         store.set_wired(blocks);
     }
-    let mut memory = Memory::new(known, seed, now);
+    let mut memory = Memory::new(known, seed, now).spread_out();
     let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
     let mut owner = Owner {
         policy: settings.policy.clone(),

@@ -5,7 +5,7 @@ use crate::api::{Counters, HoldSnapshot, Limits};
 use crate::notice::{LostPod, Notice};
 use crate::notices::Told;
 use ipam_core::cloud::{CloudError, ErrorClass};
-use ipam_core::plan::{Action, Scope, per_eni};
+use ipam_core::plan::{Action, Call, Scope, per_eni};
 use ipam_core::reconcile::Drift;
 use ipam_core::{Block, EniHandle, Timestamp};
 use std::collections::BTreeMap;
@@ -118,7 +118,11 @@ impl Owner {
             .iter()
             .map(|(subnet, kind)| Scope::Subnet(subnet.clone(), *kind))
             .chain(own)
-            .chain([Scope::NewEni, Scope::Describe, Scope::Writes]);
+            .chain([
+                Scope::NewEni,
+                Scope::Describe,
+                Scope::Calls(Call::of(action)),
+            ]);
         let held = scopes
             .filter_map(|scope| self.memory.held(&[scope], now))
             .find(|hold| hold.error.code == error.code);

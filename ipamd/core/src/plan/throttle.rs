@@ -1,0 +1,275 @@
+//! EC2's request buckets, as one node sees them.
+//!
+//! EC2 throttles every API action by a token bucket of its own, one per account and Region: writes get
+//! 5 tokens a second and hold 50, Describes 20 and 100 ("Request throttling for the Amazon EC2 API", EC2
+//! developer guide). All nodes draw from them and none sees the others, so a refusal is all that a node
+//! learns. This module owns what follows from it: until when an action waits, and how many calls of
+//! it may then be under way. It never holds up an action for another one's refusal, except what
+//! nobody waits for: warm addresses and giving back wait while any write is refused.
+
+use super::{Action, Draft, Hold, Memory, Note, Scope};
+use crate::cloud::CloudError;
+use crate::{Eni, Intent, Phase, Timestamp};
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+/// An API action, that is to say a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// DescribeNetworkInterfaces.
+    Describe,
+    /// CreateNetworkInterface.
+    Create,
+    /// AttachNetworkInterface.
+    Attach,
+    /// ModifyNetworkInterfaceAttribute.
+    Modify,
+    /// AssignPrivateIpAddresses.
+    Assign,
+    /// UnassignPrivateIpAddresses.
+    Unassign,
+    /// DetachNetworkInterface.
+    Detach,
+    /// DeleteNetworkInterface.
+    Delete,
+}
+
+impl Call {
+    /// The bucket of an action.
+    #[must_use]
+    pub const fn of(action: &Action) -> Self {
+        match action {
+            Action::Describe => Self::Describe,
+            Action::Create { .. } => Self::Create,
+            Action::Attach { .. } => Self::Attach,
+            Action::SetDeleteOnTermination { .. } => Self::Modify,
+            Action::Assign { .. } => Self::Assign,
+            Action::Unassign { .. } => Self::Unassign,
+            Action::Detach { .. } => Self::Detach,
+            Action::Delete { .. } => Self::Delete,
+        }
+    }
+
+    /// The label in metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Describe => "describe_calls",
+            Self::Create => "create_calls",
+            Self::Attach => "attach_calls",
+            Self::Modify => "modify_calls",
+            Self::Assign => "assign_calls",
+            Self::Unassign => "unassign_calls",
+            Self::Detach => "detach_calls",
+            Self::Delete => "delete_calls",
+        }
+    }
+
+    const fn of_intent(intent: &Intent) -> Self {
+        match intent {
+            Intent::Create { .. } => Self::Create,
+            Intent::Attach => Self::Attach,
+            Intent::SetDeleteOnTermination => Self::Modify,
+            Intent::Assign { .. } => Self::Assign,
+            Intent::Unassign { .. } => Self::Unassign,
+            Intent::Detach => Self::Detach,
+            Intent::Delete => Self::Delete,
+        }
+    }
+
+    /// Longest wait of the first rounds: as long as a fleet of some hundred nodes takes to get
+    /// through at the bucket's refill. Describes refill four times as fast as writes.
+    const fn longest(self) -> Duration {
+        match self {
+            Self::Describe => Duration::from_millis(2500),
+            _ => Duration::from_secs(15),
+        }
+    }
+}
+
+/// Longest first wait.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// No wait is shorter: it would be the same moment.
+const LEAST: Duration = Duration::from_millis(50);
+
+/// What nobody waits for waits so many times longer, and never longer than [`LATER`] beyond it.
+const PATIENT: u32 = 4;
+const LATER: Duration = Duration::from_secs(60);
+
+/// What more is known of an action that EC2 said to slow down. Its [`Hold`] is that of
+/// [`Scope::Calls`]: it ends where a pod that waits may go on, and its failures are refusals less
+/// what successes have made up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Throttle {
+    /// The first refusal since calls went through freely.
+    since: Timestamp,
+    /// Not before this for what no pod waits for.
+    later: Timestamp,
+    /// Calls that may be under way.
+    allowed: u32,
+}
+
+impl Memory {
+    /// EC2 refused a call for its rate: the action waits, with full jitter, three times longer
+    /// each time, up to [`Call::longest`] or half of the time that this has lasted. The half is what
+    /// keeps any wait within one and a half times what the bucket makes inevitable, however many
+    /// nodes draw from it.
+    pub(crate) fn throttled(&mut self, call: Call, error: &CloudError, now: Timestamp) {
+        // What was learned long ago says nothing of now.
+        let old = |t: &Throttle| now.since(t.later) > LATER;
+        if self.throttles.get(&call).is_some_and(old) {
+            self.throttles.remove(&call);
+            self.holds.remove(&Scope::Calls(call));
+        }
+        let before = self.holds.get(&Scope::Calls(call));
+        // Calls that were sent side by side are refused side by side: that is one refusal.
+        if before.is_some_and(|hold| hold.until > now) {
+            return;
+        }
+        let failures = before.map_or(0, |hold| hold.failures).saturating_add(1);
+        let since = self.throttles.get(&call).map_or(now, |t| t.since);
+        let grown = FIRST.saturating_mul(3u32.saturating_pow(failures.min(8) - 1));
+        let window = grown.min(call.longest().max(now.since(since) / 2));
+        let until = now + window.mul_f64(self.fraction()).max(LEAST);
+        let patient = window.saturating_mul(PATIENT).min(LATER);
+        let later = until + patient.mul_f64(self.fraction());
+        let hold = Hold {
+            until,
+            failures,
+            error: error.clone(),
+        };
+        let allowed = 1;
+        let throttle = Throttle {
+            since,
+            later,
+            allowed,
+        };
+        self.holds.insert(Scope::Calls(call), hold);
+        self.throttles.insert(call, throttle);
+    }
+
+    /// A call went through: twice as many may follow, and what was learned fades.
+    pub(crate) fn passed(&mut self, call: Call) {
+        let hold = self.holds.get_mut(&Scope::Calls(call));
+        if let Some((hold, throttle)) = hold.zip(self.throttles.get_mut(&call)) {
+            hold.failures /= 2;
+            throttle.allowed = throttle.allowed.saturating_mul(2);
+            if hold.failures == 0 {
+                self.holds.remove(&Scope::Calls(call));
+                self.throttles.remove(&call);
+            }
+        }
+    }
+
+    /// When throttled actions may go on for what no pod waits for.
+    pub(crate) fn throttle_ends(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
+        self.throttles
+            .values()
+            .map(|t| t.later)
+            .filter(move |at| *at > now)
+    }
+}
+
+/// Calls under way, by action.
+pub(super) type UnderWay = BTreeMap<Call, u32>;
+
+pub(super) fn under_way<'a>(enis: impl Iterator<Item = &'a Eni>) -> UnderWay {
+    let mut counts = UnderWay::new();
+    for intent in enis.filter_map(|eni| eni.intent.as_ref()) {
+        *counts.entry(Call::of_intent(intent)).or_default() += 1;
+    }
+    counts
+}
+
+impl Draft<'_> {
+    /// Whether a call may be made now as far as EC2's buckets go; if not, the report says so.
+    /// `pressing`: a pod waits for it, or an ENI is half-way.
+    pub(super) fn may(&mut self, call: Call, pressing: bool) -> bool {
+        let memory = self.input.memory;
+        let matters = |other: Call| other == call || !pressing && other != Call::Describe;
+        let held = memory
+            .throttles
+            .iter()
+            .filter(|(other, _)| matters(**other))
+            .filter_map(|(other, t)| Some((t, memory.holds.get(&Scope::Calls(*other))?)))
+            .map(|(t, hold)| (if pressing { hold.until } else { t.later }, hold))
+            .max_by_key(|(until, _)| *until);
+        let Some((until, hold)) = held else {
+            return true;
+        };
+        if until > self.now {
+            let error = hold.error.clone();
+            self.plan.report.note(Note::Held {
+                error,
+                subnet: None,
+                kind: None,
+                until,
+            });
+            return false;
+        }
+        let under_way = self.under_way.get(&call).copied().unwrap_or(0);
+        let throttle = memory.throttles.get(&call);
+        throttle.is_none_or(|t| under_way < t.allowed)
+    }
+
+    /// Whether the next step of an ENI is pressing: on the way in it is, on the way out nobody waits.
+    pub(super) fn pressing(&self, eni: &Eni) -> bool {
+        self.input.finishing || !matches!(eni.phase, Phase::Leaving | Phase::Detached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::ErrorClass;
+
+    fn error() -> CloudError {
+        CloudError {
+            action: "AssignPrivateIpAddresses",
+            class: ErrorClass::Throttled,
+            code: "RequestLimitExceeded".into(),
+            message: "Request limit exceeded.".into(),
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_stay_within_half_of_what_has_passed() {
+        let start = Timestamp(1_000_000);
+        for seed in 0..200 {
+            let mut memory = Memory::new(true, seed * 7919, start);
+            let mut now = start;
+            for round in 0..20 {
+                memory.throttled(Call::Assign, &error(), now);
+                let until = memory.holds[&Scope::Calls(Call::Assign)].until;
+                let later = memory.throttles[&Call::Assign].later;
+                let wait = until.since(now);
+                let most = Duration::from_secs(3u64.pow(round.min(7)))
+                    .min(Duration::from_secs(15).max(now.since(start) / 2));
+                assert!(wait <= most, "seed {seed} round {round}: {wait:?}");
+                assert!(later >= until && later <= until + LATER);
+                now = until + Duration::from_millis(300);
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_side_by_side_are_one_and_successes_make_up() {
+        let now = Timestamp(1_000_000);
+        let mut memory = Memory::new(true, 3, now);
+        memory.throttled(Call::Assign, &error(), now);
+        let scope = Scope::Calls(Call::Assign);
+        let first = memory.holds.clone();
+        memory.throttled(Call::Assign, &error(), now);
+        assert_eq!(memory.holds, first);
+        let again = first[&scope].until + Duration::from_millis(1);
+        memory.throttled(Call::Assign, &error(), again);
+        assert_eq!(memory.holds[&scope].failures, 2);
+        memory.passed(Call::Create);
+        memory.passed(Call::Assign);
+        let allowed = memory.throttles[&Call::Assign].allowed;
+        assert_eq!((memory.holds[&scope].failures, allowed), (1, 2));
+        memory.passed(Call::Assign);
+        assert!(memory.throttles.is_empty() && memory.holds.is_empty());
+    }
+}
