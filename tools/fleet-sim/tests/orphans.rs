@@ -146,7 +146,9 @@ async fn looks_do_not_grow_with_the_cluster() {
         for node in &mut nodes {
             node.start(scoped(OrphanScope::Cluster));
         }
-        tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+        // A node's first look sees those that came before it; its second one, a hundred slots later at
+        // the most, sees all.
+        tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
         let all = world.vpc().audit(0).len() as u64;
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let audit = world.vpc().audit(all).to_vec();
