@@ -1,7 +1,8 @@
 //! Opens the store and reads what this boot and this instance may use.
 
 use super::files::{self, Generation};
-use super::{COOLDOWN, ENI, FACTS, FLEET, LEASE, META, Meta, SledStore, record};
+use super::{COOLDOWN, ENI, FACTS, FLEET, LEASE, META, Meta, SledStore, record, times};
+use crate::clock::Offset;
 use ipam_engine::ports::{Loaded, StoreError};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -63,6 +64,15 @@ type Records = Vec<(sled::IVec, sled::IVec)>;
 /// # Errors
 /// Another process has it, or the directory can't be used.
 pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
+    open_at(dir, boot_id, Offset::now())
+}
+
+/// The same on a system whose wall time and uptime lie so to each other.
+pub(super) fn open_at(
+    dir: &Path,
+    boot_id: &str,
+    offset: Option<Offset>,
+) -> Result<Opened, OpenError> {
     let at = |what, source| OpenError::Files {
         what,
         path: dir.into(),
@@ -87,6 +97,9 @@ pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
     }
     // Within a boot it can't be another's; after a reboot the engine compares it with IMDS's word.
     loaded.instance.clone_from(&meta.instance_id);
+    let step = times::step(meta.offset, offset, loaded.same_boot);
+    times::set_forward(&mut loaded, step);
+    let anew = step != 0 || !loaded.same_boot || meta.offset.is_none();
     let mut store = SledStore {
         db,
         meta,
@@ -94,7 +107,10 @@ pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
         _lock: lock,
     };
     store.meta.generation = store.meta.generation.max(commits.unwrap_or_default());
-    if !loaded.same_boot || !loaded.damage.is_empty() {
+    if anew {
+        store.meta.offset = offset;
+    }
+    if step != 0 || !loaded.same_boot || !loaded.damage.is_empty() {
         store.rebind(boot_id, &records, &loaded)?;
     }
     Ok(Opened { store, loaded })
@@ -238,6 +254,7 @@ fn sort_records(records: &Records, boot_id: &str, damage: Vec<String>) -> (Meta,
         boot_id: String::new(),
         instance_id: None,
         generation: 0,
+        offset: None,
     });
     loaded.same_boot = meta.boot_id == boot_id;
     if !loaded.same_boot {

@@ -12,12 +12,14 @@
 mod files;
 mod load;
 mod record;
+mod times;
 
 #[cfg(test)]
 mod tests;
 
 pub use load::{OpenError, Opened, open};
 
+use crate::clock::Offset;
 use files::Generation;
 use ipam_core::InstanceId;
 use ipam_engine::ports::{Store, StoreError, Write};
@@ -35,6 +37,9 @@ struct Meta {
     instance_id: Option<InstanceId>,
     /// Commits so far.
     generation: u64,
+    /// How wall time and uptime lay to each other when the times in the records were noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<Offset>,
 }
 
 const META: &[u8] = b"m";

@@ -122,6 +122,50 @@ fn what_was_committed_comes_back() {
     assert_eq!(loaded.instance, Some("i-1".into()));
 }
 
+/// A step of the system's clock between two runs makes no cooldown shorter or longer.
+#[test]
+fn times_follow_the_systems_clock() {
+    let dir = TempDir::new().expect("makes a directory");
+    let at = |boot: &str, offset: i64| {
+        let opened = load::open_at(dir.path(), boot, Some(Offset(offset)));
+        opened.expect("opens")
+    };
+    let mut store = at("boot-1", 1_000_000).store;
+    let released = Released {
+        at: Timestamp(50_000),
+        host_if: "eni1".into(),
+    };
+    let writes = [
+        Write::Lease(lease(0)),
+        Write::Eni(eni(0)),
+        Write::Cooldown(ip(9), released),
+    ];
+    store.commit(&writes).expect("commits");
+    drop(store);
+    let told = |opened: &Opened| {
+        let loaded = &opened.loaded;
+        (
+            loaded.cooldowns[&ip(9)].at.0,
+            loaded.enis[0].since.0,
+            loaded.leases.first().map(|l| l.since.0),
+        )
+    };
+    assert_eq!(told(&at("boot-1", 1_000_999)), (50_000, 1, Some(7)));
+    assert_eq!(
+        told(&at("boot-1", 1_100_000)),
+        (150_000, 100_001, Some(100_007))
+    );
+    // Once.
+    assert_eq!(
+        told(&at("boot-1", 1_100_000)),
+        (150_000, 100_001, Some(100_007))
+    );
+    assert_eq!(told(&at("boot-1", 1_000_000)), (50_000, 1, Some(7)));
+    // Uptime begins anew with a boot: wall time is all there is.
+    assert_eq!(told(&at("boot-2", 7_000_000)), (50_000, 1, None));
+    assert_eq!(told(&at("boot-2", 7_002_000)), (52_000, 2_001, None));
+}
+
 #[test]
 fn removals_are_kept_too() {
     let dir = TempDir::new().expect("makes a directory");
