@@ -4,9 +4,11 @@
 //! nothing else. Changes are remembered ([`Datastore::take_touched`]) for whoever makes them durable.
 
 mod assign;
+mod rest;
 mod tally;
 
 pub use assign::{AssignError, Request};
+pub use rest::{FORGET_LEAD, Trace};
 pub(crate) use tally::counts;
 pub use tally::{BlockTally, Tally};
 
@@ -18,6 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
+use rest::Traces;
 
 /// A record that changed since the last [`Datastore::take_touched`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,9 @@ pub struct Datastore {
     pub(crate) released: BTreeMap<IpAddr, Released>,
     /// What the kernel routes to pods: address -> host link. A witness, not a record of ours.
     pub(crate) routed: BTreeMap<IpAddr, String>,
+    /// What the kernel still has of released addresses' last pods; unknown if absent. Not stored: after
+    /// a restart it is looked for anew.
+    traces: BTreeMap<IpAddr, Traces>,
     /// Blocks of secondary ENIs that the host's rules and tables already serve.
     pub(crate) wired: BTreeSet<Block>,
     /// `IP_COOLDOWN_PERIOD`
@@ -257,6 +263,7 @@ impl Datastore {
             .collect();
         for ip in gone {
             self.released.remove(&ip);
+            self.traces.remove(&ip);
             self.touch(Touched::Released(ip));
         }
     }
@@ -266,21 +273,6 @@ impl Datastore {
         self.wired.extend(blocks);
     }
 
-    /// The kernel routes `ip` to a pod's link.
-    pub fn set_routed(&mut self, ip: IpAddr, host_if: String) {
-        self.routed.insert(ip, host_if);
-    }
-
-    /// The kernel no longer does.
-    pub fn clear_routed(&mut self, ip: IpAddr) {
-        self.routed.remove(&ip);
-    }
-
-    /// A new look at the kernel replaces all that was known of it.
-    pub fn replace_routed(&mut self, routed: BTreeMap<IpAddr, String>) {
-        self.routed = routed;
-    }
-
     pub(crate) fn insert_lease(&mut self, lease: Lease) {
         for &ip in &lease.addresses {
             if let Some((_, block)) = self.block_of(ip) {
@@ -288,6 +280,7 @@ impl Datastore {
             }
             self.owners.insert(ip, lease.key.clone());
             if self.released.remove(&ip).is_some() {
+                self.traces.remove(&ip);
                 self.touch(Touched::Released(ip));
             }
         }
@@ -372,65 +365,4 @@ impl Datastore {
     pub fn withdraw(&mut self, key: &AttachmentKey) -> Option<Lease> {
         self.take_lease(key)
     }
-
-    /// A DEL that names an address which the kernel uses and no lease does: it rests from now on, and
-    /// is free when the kernel lets go of it.
-    pub fn release_unowned(&mut self, ip: IpAddr, now: Timestamp) -> Option<String> {
-        if self.owners.contains_key(&ip) {
-            return None;
-        }
-        let host_if = self.routed.get(&ip).cloned()?;
-        self.rest(ip, &host_if, now);
-        Some(host_if)
-    }
-
-    fn rest(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
-        // An address outside every block is nobody's to give again.
-        if self.block_of(ip).is_some() {
-            self.released.insert(
-                ip,
-                Released {
-                    at: now,
-                    host_if: host_if.into(),
-                },
-            );
-            self.touch(Touched::Released(ip));
-        }
-    }
-
-    /// When an address's cooldown ends, if it has one that is not over.
-    #[must_use]
-    pub fn cooling_until(&self, ip: IpAddr, now: Timestamp) -> Option<Timestamp> {
-        let until = self.released.get(&ip)?.at + self.cooldown;
-        (until > now).then_some(until)
-    }
-
-    /// When the first cooling address is free.
-    #[must_use]
-    pub fn next_cool(&self, now: Timestamp) -> Option<Timestamp> {
-        self.released
-            .values()
-            .map(|r| r.at + self.cooldown)
-            .filter(|until| *until > now)
-            .min()
-    }
-
-    /// Addresses that were released, are past cooldown, and that the kernel still routes to the same
-    /// link: what a plugin that died left behind.
-    #[must_use]
-    pub fn leftovers(&self, now: Timestamp) -> Vec<(IpAddr, String)> {
-        self.released
-            .iter()
-            .filter(|(ip, r)| {
-                r.at + self.cooldown.max(LEFTOVER_AGE) <= now
-                    && self.routed.get(*ip).is_some_and(|dev| *dev == r.host_if)
-                    && !self.leases.values().any(|l| l.host_if == r.host_if)
-            })
-            .map(|(ip, r)| (*ip, r.host_if.clone()))
-            .collect()
-    }
 }
-
-/// A plugin's own DEL takes the route away within milliseconds; what is there after this long has
-/// been left.
-const LEFTOVER_AGE: Duration = Duration::from_secs(10);

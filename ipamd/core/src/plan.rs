@@ -324,7 +324,7 @@ impl<'a> Draft<'a> {
         let free = self.tally.free();
         let met = free.saturating_add(self.coming);
         self.plan.report.unmet = self.input.waiting.saturating_sub(met);
-        self.plan.report.held = self.tally.held;
+        self.plan.report.held = self.tally.held + self.tally.unsettled;
         let cool = self.store.next_cool(self.now);
         if let Some(at) = cool {
             if self.plan.report.unmet > 0 {

@@ -16,7 +16,7 @@ use ipam_core::outcome::{begin, resume};
 use ipam_core::plan::{Action, Memory, Policy, target};
 use ipam_core::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,7 +26,13 @@ enum Step {
     Del(u32),
     /// The kernel still has the pod's route after its DEL.
     DelSlowly(u32),
+    /// The pod's veth is still there after its DEL and its namespace's end.
+    DelHalf(u32),
     Pass(u16),
+    /// The kernel is asked to forget what is due. Or it refuses, for good.
+    Forget(bool),
+    /// What was left of finished pods is swept.
+    Sweep,
     /// Plans, and this is what becomes of each call.
     Plan(Vec<Fate>),
     Restart,
@@ -72,6 +78,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..40u32).prop_map(Step::Add),
         4 => (0..40u32).prop_map(Step::Del),
         1 => (0..40u32).prop_map(Step::DelSlowly),
+        1 => (0..40u32).prop_map(Step::DelHalf),
+        4 => prop::bool::weighted(0.8).prop_map(Step::Forget),
+        1 => Just(Step::Sweep),
         3 => (0..120u16).prop_map(Step::Pass),
         6 => prop::collection::vec(fate(), 4).prop_map(Step::Plan),
         1 => Just(Step::Restart),
@@ -110,13 +119,19 @@ struct Naive {
     leased: BTreeMap<IpAddr, AttachmentKey>,
     released: BTreeMap<IpAddr, Timestamp>,
     routed: BTreeMap<IpAddr, AttachmentKey>,
+    /// The kernel has connections of a pod that had the address.
+    tracked: BTreeSet<IpAddr>,
+    /// The kernel has refused to forget them.
+    refused: BTreeSet<IpAddr>,
+    /// Veths of finished pods: address -> name.
+    linked: BTreeMap<IpAddr, String>,
     /// Taken away by hand: nobody can know before EC2 tells.
     meddled: Vec<Block>,
 }
 
 impl Naive {
     /// A lease that was just given may be given.
-    fn given(&mut self, world: &World, lease: &Lease) {
+    fn given(&mut self, world: &World, lease: &Lease, free: &[IpAddr]) {
         for &ip in &lease.addresses {
             if self.leased.get(&ip) == Some(&lease.key) {
                 continue;
@@ -128,6 +143,15 @@ impl Naive {
                 assert!(
                     rested >= world.policy.cooldown,
                     "{ip} rested {rested:?} only"
+                );
+            }
+            assert!(!self.linked.contains_key(&ip), "{ip}'s last veth is there");
+            if self.tracked.contains(&ip) {
+                assert!(self.refused.contains(&ip), "{ip}'s connections are there");
+                let other = |ip: &IpAddr| !self.tracked.contains(ip);
+                assert!(
+                    !free.iter().any(other),
+                    "{ip} was given with stale connections before {free:?}"
                 );
             }
             let primaries = world.ec2.values().filter_map(|v| v.address);
@@ -146,6 +170,12 @@ impl Naive {
             );
             self.leased.insert(ip, lease.key.clone());
             self.routed.insert(ip, lease.key.clone());
+            self.tracked.insert(ip);
+            self.refused.remove(&ip);
+            // The plugin replaces a finished pod's link of the same name, and its routes go along.
+            self.linked.retain(|_, name| *name != lease.host_if);
+            self.routed
+                .retain(|old, key| *key != lease.key || lease.addresses.contains(old));
         }
     }
 
@@ -181,13 +211,15 @@ fn add(world: &mut World, naive: &mut Naive, n: u32) {
         veth_prefix: "eni",
         prefixes: world.policy.prefixes,
     };
+    let free = free_in_pool(world);
     if let Ok(lease) = world.store.assign(&request, world.now) {
         let lease = lease.clone();
         assert!(
             before.is_none_or(|b| b == lease),
             "the same key gets the same lease"
         );
-        naive.given(world, &lease);
+        naive.given(world, &lease, &free);
+        world.store.link_gone(&lease.host_if, world.now);
         for ip in &lease.addresses {
             world.store.set_routed(*ip, lease.host_if.clone());
         }
@@ -196,15 +228,63 @@ fn add(world: &mut World, naive: &mut Naive, n: u32) {
     }
 }
 
-fn del(world: &mut World, naive: &mut Naive, n: u32, slowly: bool) {
+/// Addresses that could be leased.
+fn free_in_pool(world: &World) -> Vec<IpAddr> {
+    let serving = world.store.enis().values().filter(|e| e.serves());
+    let usable = |s: &BlockState| matches!(s, BlockState::Confirmed | BlockState::Unconfirmed);
+    let blocks = serving.flat_map(|e| e.blocks.iter().filter(|(_, s)| usable(s)));
+    blocks
+        .flat_map(|(b, _)| (0..b.capacity()).filter_map(|n| b.nth(n)))
+        .filter(|ip| world.store.is_free(*ip, world.now))
+        .collect()
+}
+
+/// As the engine does it: what is linked waits, the rest is forgotten or stuck.
+fn forget(world: &mut World, naive: &mut Naive, works: bool) {
+    let due = world.store.to_forget(world.now);
+    let mut linked = Vec::new();
+    for trace in &due {
+        let there = naive.linked.get(&trace.address);
+        if there.is_some() && there == trace.host_if.as_ref() {
+            linked.push(trace.address);
+        } else if works {
+            naive.tracked.remove(&trace.address);
+        } else {
+            naive.refused.insert(trace.address);
+        }
+    }
+    world.store.set_linked(&due, &linked);
+    if works {
+        world.store.forgotten(&due);
+    } else {
+        world.store.set_stuck(&due);
+    }
+}
+
+fn sweep(world: &mut World, naive: &mut Naive) {
+    for (ip, name) in world.store.leftovers(world.now) {
+        if naive.linked.remove(&ip).is_some() || naive.routed.remove(&ip).is_some() {
+            world.store.clear_routed(ip, world.now);
+            world.store.link_gone(&name, world.now);
+        }
+    }
+}
+
+fn del(world: &mut World, naive: &mut Naive, n: u32, slowly: bool, half: bool) {
     let key = key(n);
+    let lease = world.store.lease(&key).filter(|_| half);
+    for ip in lease.iter().flat_map(|l| &l.addresses) {
+        naive
+            .linked
+            .insert(*ip, lease.map_or_else(String::new, |l| l.host_if.clone()));
+    }
     if let Some(lease) = world.store.release(&key, world.now)
         && !slowly
     {
         lease
             .addresses
             .iter()
-            .for_each(|ip| world.store.clear_routed(*ip));
+            .for_each(|ip| world.store.clear_routed(*ip, world.now));
     }
     naive.ended(&key, world.now, slowly);
 }
@@ -261,7 +341,7 @@ fn restart(world: &mut World) {
         leases.into_values().collect(),
         released,
     );
-    world.store.replace_routed(routed);
+    world.store.replace_routed(routed, world.now);
     resume(&mut world.store, world.now);
     world.memory = Memory::new(false, 11, world.now);
     world.waiting = 0;
@@ -285,15 +365,23 @@ fn meddle(world: &mut World, naive: &mut Naive, n: u8) {
 }
 
 /// The pool has what the settings ask for, or the instance can't give it.
-fn converged(world: &mut World) {
+fn converged(world: &mut World, naive: &mut Naive) {
     world.waiting = 0;
     world.now = world.now + Duration::from_secs(3600);
     let stale: Vec<IpAddr> = world.store.routed().keys().copied().collect();
     for ip in stale {
         if world.store.owner(ip).is_none() {
-            world.store.clear_routed(ip);
+            world.store.clear_routed(ip, world.now);
         }
     }
+    // Within two looks: at the links, and again once they are swept.
+    for _ in 0..2 {
+        forget(world, naive, true);
+        sweep(world, naive);
+    }
+    forget(world, naive, true);
+    let tally = world.store.tally(world.now);
+    assert_eq!((tally.held, tally.unsettled), (0, 0));
     for _ in 0..4 {
         world.settle();
         world.now = world.now + Duration::from_secs(1900);
@@ -360,8 +448,11 @@ proptest! {
         for step in &steps {
             match step {
                 Step::Add(n) => add(&mut world, &mut naive, *n),
-                Step::Del(n) => del(&mut world, &mut naive, *n, false),
-                Step::DelSlowly(n) => del(&mut world, &mut naive, *n, true),
+                Step::Del(n) => del(&mut world, &mut naive, *n, false, false),
+                Step::DelSlowly(n) => del(&mut world, &mut naive, *n, true, false),
+                Step::DelHalf(n) => del(&mut world, &mut naive, *n, false, true),
+                Step::Forget(works) => forget(&mut world, &mut naive, *works),
+                Step::Sweep => sweep(&mut world, &mut naive),
                 Step::Pass(seconds) => world.now = world.now + Duration::from_secs((*seconds).into()),
                 Step::Plan(fates) => plan(&mut world, fates),
                 Step::Restart => restart(&mut world),
@@ -377,6 +468,6 @@ proptest! {
                 .collect();
             prop_assert_eq!(&leased, &naive.leased);
         }
-        converged(&mut world);
+        converged(&mut world, &mut naive);
     }
 }

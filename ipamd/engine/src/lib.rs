@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod forget;
 mod host;
 pub mod notice;
 mod notices;

@@ -98,6 +98,13 @@ pub enum Notice {
     NoMetadata(String),
     /// The node's side of the datapath can't be made.
     HostNotWired(String),
+    /// Connections of finished pods can't be removed from the kernel's memory.
+    ConnectionsStay {
+        /// What the kernel said.
+        why: String,
+        /// It never can; else it is tried again.
+        for_good: bool,
+    },
     /// Another program changes links, addresses, routes or rules that are ours.
     ForeignTool {
         /// What was found, and where.
@@ -129,6 +136,7 @@ impl Notice {
             Self::UnknownInstanceType(_) => "unknown_instance_type",
             Self::NoMetadata(_) => "imds_unreachable",
             Self::HostNotWired(_) => "host_not_wired",
+            Self::ConnectionsStay { .. } => "connections_stay",
             Self::ForeignTool { .. } => "host_tool",
         }
     }
@@ -180,6 +188,7 @@ impl Notice {
             | Self::UnknownPods(_)
             | Self::NoMetadata(_)
             | Self::HostNotWired(_) => String::new(),
+            Self::ConnectionsStay { for_good, .. } => for_good.to_string(),
         };
         (self.label(), what)
     }
@@ -189,6 +198,7 @@ impl Notice {
         match self {
             Self::Unmanaged { .. }
             | Self::UnknownInstanceType(_)
+            | Self::ConnectionsStay { for_good: true, .. }
             | Self::OtherInstance { .. }
             | Self::StoreDamaged(_)
             | Self::LeaseOfAnother(_) => None,
@@ -307,6 +317,20 @@ impl fmt::Display for Notice {
                 f,
                 "the node's rules and routes could not be made: {error}; it is tried again, and \
                  new addresses are not given until it works"
+            ),
+            Self::ConnectionsStay {
+                why,
+                for_good: true,
+            } => write!(
+                f,
+                "connections of finished pods can't be removed from the kernel's memory: {why}; \
+                 their addresses are given again after the cooldown alone, and a new pod may meet \
+                 an old one's connections"
+            ),
+            Self::ConnectionsStay { why, .. } => write!(
+                f,
+                "connections of finished pods could not be removed from the kernel's memory: {why}; \
+                 it is tried again, and their addresses are given last"
             ),
             Self::ForeignTool { what, tool, undone } => write!(
                 f,

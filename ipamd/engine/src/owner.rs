@@ -15,6 +15,7 @@ mod tell;
 pub use answer::Answer;
 
 use crate::api::{Counters, Request, Status};
+use crate::forget::Forget;
 use crate::host::Host;
 use crate::notice::Notice;
 use crate::notices::Notices;
@@ -52,6 +53,8 @@ pub struct Owner {
     memory: Memory,
     lot: Lot,
     host: Host,
+    forget: Forget,
+    sweep_retry: Retry,
     in_flight: BTreeSet<EniHandle>,
     describing: bool,
     surveyed: bool,
@@ -99,6 +102,7 @@ impl Owner {
             self.lot.next_deadline(),
             self.host.wake_at(),
             self.orphans.wake_at(),
+            self.local_wake(),
             self.metadata_retry.at().filter(|_| !self.reading_metadata),
             self.survey_retry.at().filter(|_| !self.surveying),
             self.metadata_read
@@ -207,6 +211,7 @@ impl Owner {
                 Task::Survey => self.surveying = false,
                 Task::Sweep(_) => self.sweeping = false,
                 Task::LookForOrphans | Task::CleanUp(_) => self.orphans.not_begun(now),
+                Task::Forget(_) => self.forget.not_begun(now),
                 Task::ApplyHost(wiring, blocks) => {
                     let error = crate::ports::HostNetError {
                         what: "not tried".into(),
@@ -297,11 +302,11 @@ impl Owner {
             }
             Outcome::Orphans(result) => self.judge_orphans(result, now),
             Outcome::CleanedUp(done) => self.cleaned_up(done, now),
-            Outcome::Swept(result) => {
-                self.sweeping = false;
-                if let Err(error) = result {
-                    tracing::warn!(%error, "leftovers of finished pods could not be removed");
-                }
+            Outcome::Swept(leftovers, result) => self.swept(&leftovers, result, now),
+            Outcome::Forgotten(traces, result) => {
+                let notices = &mut self.notices;
+                self.forget
+                    .done(&mut self.store, &traces, result, notices, now);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub use crate::notices::Told;
 pub use ipam_core::cloud::{CloudError, ErrorClass};
+pub use ipam_core::datastore::Trace;
 use ipam_core::eni::AttachmentId;
 pub use ipam_core::lease::Released;
 use ipam_core::orphans::Fleet;
@@ -142,6 +143,38 @@ pub trait HostNet: Send + Sync {
     fn apply(&self, wiring: HostWiring) -> Fut<'_, Result<Applied, HostNetError>>;
     /// Removes what a finished pod left behind: its host route and its veth.
     fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>>;
+    /// Looks for the links of finished pods, and makes the kernel forget every connection (conntrack
+    /// entry) that names an address without one, in either direction. Other addresses' connections
+    /// are left alone.
+    fn forget(&self, traces: Vec<Trace>) -> Fut<'_, Result<Forgotten, HostNetError>>;
+}
+
+/// What [`HostNet::forget`] came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Addresses whose last pod's link is still there: nothing was forgotten of them. A
+    /// [`KernelEvent::PodLinkGone`] tells when it goes.
+    pub linked: Vec<IpAddr>,
+    /// Of the others.
+    pub connections: Connections,
+}
+
+/// What became of the connections of [`HostNet::forget`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// So many were removed; none is left.
+    Removed(u64),
+    /// The kernel can't be made to forget (no such module, no right to), for this reason. Nothing was
+    /// removed, and trying again is of no use.
+    Unable(String),
+    /// Some may be left; to be tried again.
+    Failed(HostNetError),
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::Removed(0)
+    }
 }
 
 /// The kernel refused.
@@ -187,6 +220,8 @@ pub enum KernelEvent {
     LinkAppeared(Mac),
     /// It went.
     LinkGone(Mac),
+    /// A pod's veth went, by name.
+    PodLinkGone(String),
     /// A host route through a pod's veth came.
     PodRouteAdded(IpAddr, String),
     /// It went.

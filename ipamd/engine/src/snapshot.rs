@@ -29,7 +29,7 @@ pub(crate) fn snapshot(
             used: tally.used,
             free: tally.free(),
             cooling: tally.cooling,
-            held: tally.held,
+            held: tally.held + tally.unsettled,
         },
         report: report.notes.iter().map(ToString::to_string).collect(),
         parked,
@@ -44,14 +44,14 @@ fn eni_snapshot(store: &Datastore, eni: &Eni, now: Timestamp) -> EniSnapshot {
     let tally = store.tally(now);
     let block = |(block, state): (&Block, &BlockState)| {
         let counts = tally.of(block);
-        let busy = counts.used + counts.cooling + counts.held;
+        let busy = counts.used + counts.cooling + counts.held + counts.unsettled;
         BlockSnapshot {
             block: block.to_string(),
             state: *state,
             used: leased_in(store, block),
             free: block.capacity().saturating_sub(busy),
             cooling: counts.cooling,
-            held: counts.held,
+            held: counts.held + counts.unsettled,
         }
     };
     EniSnapshot {

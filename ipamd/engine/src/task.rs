@@ -1,8 +1,8 @@
 //! What the owner wants done outside its turn, and how it is done: one await each, no choice.
 
 use crate::ports::{
-    Applied, Cloud, CloudError, CreateEni, EniTag, ErrorClass, HostNet, HostNetError, Leftover,
-    Metadata, MetadataError, NodeFacts, Sighting, Survey,
+    Applied, Cloud, CloudError, CreateEni, EniTag, ErrorClass, Forgotten, HostNet, HostNetError,
+    Leftover, Metadata, MetadataError, NodeFacts, Sighting, Survey, Trace,
 };
 use ipam_core::outcome::Done;
 use ipam_core::plan::Action;
@@ -23,6 +23,8 @@ pub enum Task {
     ApplyHost(HostWiring, Vec<Block>),
     /// Remove what finished pods left behind.
     Sweep(Vec<Leftover>),
+    /// Make the kernel forget finished pods' connections.
+    Forget(Vec<Trace>),
     /// Look for ENIs that nobody has any more.
     LookForOrphans,
     /// Do what the look came to.
@@ -52,7 +54,9 @@ pub enum Outcome {
     /// Of [`Task::ApplyHost`].
     Host(HostWiring, Vec<Block>, Result<Applied, HostNetError>),
     /// Of [`Task::Sweep`].
-    Swept(Result<(), HostNetError>),
+    Swept(Vec<Leftover>, Result<(), HostNetError>),
+    /// Of [`Task::Forget`].
+    Forgotten(Vec<Trace>, Result<Forgotten, HostNetError>),
     /// Of [`Task::LookForOrphans`].
     Orphans(Result<Vec<Sighting>, CloudError>),
     /// Of [`Task::CleanUp`]: what was done to which ENI.
@@ -223,10 +227,17 @@ pub async fn act(
                 .unwrap_or_else(|_| Err(late("wire the host")));
             Outcome::Host(wiring, blocks, result)
         }
-        Task::Sweep(leftovers) => Outcome::Swept(
-            tokio::time::timeout(BACKSTOP, host.sweep(leftovers))
+        Task::Sweep(leftovers) => {
+            let result = tokio::time::timeout(BACKSTOP, host.sweep(leftovers.clone()))
                 .await
-                .unwrap_or_else(|_| Err(late("remove leftovers"))),
-        ),
+                .unwrap_or_else(|_| Err(late("remove leftovers")));
+            Outcome::Swept(leftovers, result)
+        }
+        Task::Forget(traces) => {
+            let result = tokio::time::timeout(BACKSTOP, host.forget(traces.clone()))
+                .await
+                .unwrap_or_else(|_| Err(late("forget connections")));
+            Outcome::Forgotten(traces, result)
+        }
     })
 }

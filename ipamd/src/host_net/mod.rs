@@ -4,6 +4,7 @@
 //! tables, the nftables table `ipamd`, pods' links and host routes that the engine names. Other
 //! programs' rules, tables and links are never touched.
 
+mod conntrack;
 mod links;
 mod monitor;
 mod netlink;
@@ -17,7 +18,7 @@ pub use monitor::watch;
 use crate::config;
 use ipam_core::Mac;
 use ipam_core::wiring::HostWiring;
-use ipam_engine::ports::{Applied, Fut, HostNet, HostNetError, Leftover, Survey};
+use ipam_engine::ports::{Applied, Forgotten, Fut, HostNet, HostNetError, Leftover, Survey, Trace};
 use netlink::Netlink;
 use std::io;
 use tokio::sync::Mutex;
@@ -170,6 +171,10 @@ impl HostNet for KernelNet {
 
     fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>> {
         Box::pin(self.sweep_all(leftovers))
+    }
+
+    fn forget(&self, traces: Vec<Trace>) -> Fut<'_, Result<Forgotten, HostNetError>> {
+        Box::pin(self.forget_all(traces))
     }
 }
 

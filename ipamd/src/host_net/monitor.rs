@@ -128,7 +128,11 @@ impl Monitor {
                 news.then_some(KernelEvent::LinkAppeared(mac))
             }
             RouteNetlinkMessage::DelLink(link) => {
-                self.names.remove(&link.header.index);
+                let known = self.names.remove(&link.header.index);
+                let known = known.or_else(|| links::name(&link).map(str::to_owned));
+                if let Some(name) = known.filter(|name| self.net.is_pods(name)) {
+                    return Some(KernelEvent::PodLinkGone(name));
+                }
                 eni_mac(&link, &self.net.settings.veth_prefix).map(KernelEvent::LinkGone)
             }
             RouteNetlinkMessage::NewRoute(route) => {

@@ -1,9 +1,9 @@
-//! What a finished pod left behind: its host route, its link, and the rules that Amazon's CNI made
-//! for it.
+//! What a finished pod left behind: its host route, its link, and the connections that the kernel
+//! remembers of it.
 
 use super::netlink::{EAFNOSUPPORT, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
-use super::{KernelNet, links, routes};
-use ipam_engine::ports::{HostNetError, Leftover};
+use super::{KernelNet, conntrack, links, routes};
+use ipam_engine::ports::{Forgotten, HostNetError, Leftover, Trace};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkMessage;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +59,26 @@ impl KernelNet {
                 .map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+impl KernelNet {
+    /// Links first: a pod whose link is there may still make connections.
+    pub(super) async fn forget_all(&self, traces: Vec<Trace>) -> Result<Forgotten, HostNetError> {
+        let names = links::names(&self.netlink)
+            .await
+            .map_err(|error| error.while_doing("looking for finished pods' links"))?;
+        let names: BTreeSet<&str> = names.values().map(String::as_str).collect();
+        let has_link = |trace: &Trace| {
+            let name = trace.host_if.as_deref();
+            name.is_some_and(|name| names.contains(name))
+        };
+        let (linked, gone): (Vec<Trace>, Vec<Trace>) = traces.into_iter().partition(has_link);
+        let addresses: BTreeSet<IpAddr> = gone.into_iter().map(|t| t.address).collect();
+        Ok(Forgotten {
+            linked: linked.into_iter().map(|t| t.address).collect(),
+            connections: conntrack::forget(&addresses).await,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ pub mod settle;
 mod store;
 mod world;
 
+pub use kernel::Forgetting;
 pub use node::Node;
 pub use store::Memory;
 pub use world::World;

@@ -2,7 +2,7 @@
 
 use crate::cloud::ModelCloud;
 use crate::ear::Ear;
-use crate::kernel::Kernel;
+use crate::kernel::{Forgetting, Kernel};
 use crate::metadata::ModelMetadata;
 use crate::store::Memory;
 use crate::world::World;
@@ -11,6 +11,8 @@ use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{
     Allocate, Handle, Ports, Refusal, Release, Released, Settings, Snapshot, Told, run,
 };
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -67,6 +69,28 @@ impl Node {
     /// Makes the wiring of the host take so long: links that come meanwhile are not seen by it.
     pub fn set_wiring_takes(&self, time: Duration) {
         self.kernel.set_apply_takes(time);
+    }
+
+    /// What the kernel does when it is asked to forget finished pods' connections.
+    pub fn set_forgetting(&self, forgetting: Forgetting) {
+        self.kernel.set_forgetting(forgetting);
+    }
+
+    /// How often the kernel was asked to forget connections.
+    #[must_use]
+    pub fn forgets(&self) -> u64 {
+        self.kernel.forgets()
+    }
+
+    /// Addresses of which the kernel remembers connections.
+    #[must_use]
+    pub fn tracked(&self) -> BTreeSet<IpAddr> {
+        self.kernel.tracked()
+    }
+
+    /// The end of a finished pod's veth, which [`Node::end`] left.
+    pub async fn remove_link(&self, host_if: &str) {
+        self.kernel.remove_link(host_if).await;
     }
 
     /// Starts the daemon on what the disk has.
@@ -159,6 +183,16 @@ impl Node {
     /// # Errors
     /// As [`Node::add`].
     pub async fn del(&self, n: u32) -> Result<Released, Option<Refusal>> {
+        let released = self.end(n).await?;
+        self.kernel.remove_link(&released.host_if).await;
+        Ok(released)
+    }
+
+    /// The same for a pod whose namespace, and veth, stay.
+    ///
+    /// # Errors
+    /// As [`Node::add`].
+    pub async fn end(&self, n: u32) -> Result<Released, Option<Refusal>> {
         let handle = self.handle().ok_or(None)?.clone();
         let (key, pod) = pod(n);
         let request = Release {

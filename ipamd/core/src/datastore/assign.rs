@@ -33,8 +33,9 @@ pub struct Request<'a> {
 #[error("no free address of family {0:?}")]
 pub struct AssignError(pub Family);
 
-/// The better candidate is the smaller one.
+/// The better candidate is the smaller one. First: whether the kernel won't forget its last pod.
 type Rank = (
+    bool,
     BlockState,
     bool,
     Reverse<u32>,
@@ -109,20 +110,19 @@ impl Datastore {
                     eni.card,
                     eni.device_index,
                 );
-                if used >= block.capacity()
-                    || best.is_some_and(|b| (b.0, b.1, b.2, b.3, b.4, b.5) < head)
-                {
+                let worse = |b: Rank| !b.0 && (b.1, b.2, b.3, b.4, b.5, b.6) < head;
+                if used >= block.capacity() || best.is_some_and(worse) {
                     continue;
                 }
-                if let Some((idle_since, ip)) = self.longest_idle(*block, now) {
+                if let Some((stuck, idle_since, ip)) = self.longest_idle(*block, now) {
                     let rank = (
-                        head.0, head.1, head.2, head.3, head.4, head.5, idle_since, ip,
+                        stuck, head.0, head.1, head.2, head.3, head.4, head.5, idle_since, ip,
                     );
                     best = best.map_or(Some(rank), |b| Some(b.min(rank)));
                 }
             }
         }
-        best.map(|rank| rank.7)
+        best.map(|rank| rank.8)
     }
 
     fn used_on(&self, eni: &Eni) -> u32 {
@@ -144,28 +144,29 @@ impl Datastore {
     }
 
     /// Never-used addresses count as idle since for ever; among equals the lowest.
-    fn longest_idle(&self, block: Block, now: Timestamp) -> Option<(Timestamp, IpAddr)> {
-        let mut best: Option<(Timestamp, IpAddr)> = None;
+    fn longest_idle(&self, block: Block, now: Timestamp) -> Option<(bool, Timestamp, IpAddr)> {
+        let mut best: Option<(bool, Timestamp, IpAddr)> = None;
         for ip in (0..block.capacity()).map_while(|n| block.nth(n)) {
             if !self.is_free(ip, now) {
                 continue;
             }
             let Some(released) = self.released.get(&ip) else {
-                return Some((Timestamp(0), ip));
+                return Some((false, Timestamp(0), ip));
             };
-            let candidate = (released.at, ip);
+            let candidate = (self.is_stuck(ip), released.at, ip);
             best = best.map_or(Some(candidate), |b| Some(b.min(candidate)));
         }
         best
     }
 
     /// Whether an address of a block may be leased: nobody has it, its cooldown is over, **and**
-    /// the kernel names it nowhere.
+    /// the kernel has nothing of its last pod: no route, no link, no remembered connection.
     #[must_use]
     pub fn is_free(&self, ip: IpAddr, now: Timestamp) -> bool {
         !self.owners.contains_key(&ip)
             && !self.routed.contains_key(&ip)
             && self.cooling_until(ip, now).is_none()
+            && !self.has_traces(ip)
     }
 
     /// Leases on an ENI.

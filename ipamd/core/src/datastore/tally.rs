@@ -14,13 +14,16 @@ pub struct BlockTally {
     pub cooling: u32,
     /// The kernel uses them and no lease names them.
     pub held: u32,
+    /// Past their cooldown, and the kernel is about to be asked to forget their last pods: free in a
+    /// moment.
+    pub unsettled: u32,
 }
 
 impl BlockTally {
     /// Whether nobody uses or used it of late: it can be given back.
     #[must_use]
     pub const fn idle(&self) -> bool {
-        self.used == 0 && self.cooling == 0 && self.held == 0
+        self.used == 0 && self.cooling == 0 && self.held == 0 && self.unsettled == 0
     }
 }
 
@@ -35,6 +38,8 @@ pub struct Tally {
     pub cooling: u32,
     /// See [`BlockTally::held`].
     pub held: u32,
+    /// See [`BlockTally::unsettled`].
+    pub unsettled: u32,
     /// By block; blocks with nothing to count are absent.
     pub blocks: BTreeMap<Block, BlockTally>,
 }
@@ -50,7 +55,7 @@ impl Tally {
     #[must_use]
     pub const fn free(&self) -> u32 {
         self.addresses
-            .saturating_sub(self.used + self.cooling + self.held)
+            .saturating_sub(self.used + self.cooling + self.held + self.unsettled)
     }
 }
 
@@ -81,8 +86,10 @@ impl Datastore {
         for ip in self.released.keys() {
             if self.cooling_until(*ip, now).is_some() {
                 self.count(&mut tally, *ip, |t| &mut t.cooling);
-            } else if self.routed.contains_key(ip) {
+            } else if self.routed.contains_key(ip) || self.is_linked(*ip) {
                 self.count(&mut tally, *ip, |t| &mut t.held);
+            } else if self.has_traces(*ip) {
+                self.count(&mut tally, *ip, |t| &mut t.unsettled);
             }
         }
         for ip in self.routed.keys() {
@@ -111,6 +118,7 @@ impl Datastore {
             tally.used += one.used;
             tally.cooling += one.cooling;
             tally.held += one.held;
+            tally.unsettled += one.unsettled;
         }
     }
 }

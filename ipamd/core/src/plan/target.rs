@@ -49,9 +49,15 @@ pub fn target(
     };
     let clamp = |n: u32| policy.max_pods.map_or(n, |max| n.min(max).max(need));
     // At most as many again: a runtime that retries in a loop must not drain the subnet.
-    let busy = (tally.cooling + tally.held).min(clamp(wanted));
-    // Addresses that rest are bought anew only up to max-pods; for a pod that waits, beyond it, too.
-    let urgent = if waiting > 0 { need + busy } else { 0 };
+    let resting = tally.cooling + tally.held;
+    let busy = resting.min(clamp(wanted));
+    // Addresses that rest are bought anew only up to max-pods; for a pod that waits, beyond it, too,
+    // and as many again as the node can have pods: quick churn rests more than it uses.
+    let urgent = if waiting > 0 {
+        need + resting.min(policy.max_pods.unwrap_or(0).max(busy))
+    } else {
+        0
+    };
     let keep = clamp(wanted.saturating_add(busy)).max(urgent);
     let whole_enis = !by_address && !prefixes;
     let grow_to = if whole_enis {

@@ -283,10 +283,17 @@ impl World {
         }
     }
 
+    /// The kernel forgets at once, here.
+    pub fn forget(&mut self) {
+        let due = self.store.to_forget(self.now);
+        self.store.forgotten(&due);
+    }
+
     /// Until there is nothing to do for ten minutes but ask EC2 for its word.
     pub fn settle(&mut self) {
         let deadline = self.now + Duration::from_secs(600);
         for _ in 0..10_000 {
+            self.forget();
             let plan = self.plan();
             self.memory.remember(&plan);
             for action in &plan.actions {

@@ -2,7 +2,7 @@
 
 use super::{Owner, start};
 use crate::notice::Notice;
-use crate::ports::{KernelEvent, Leftover, NodeFacts, Write};
+use crate::ports::{HostNetError, KernelEvent, Leftover, NodeFacts, Write};
 use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::limits::{MaxPodsInput, limits_of, max_pods};
@@ -33,6 +33,10 @@ impl Owner {
         {
             tasks.push(task);
         }
+        if self.surveyed {
+            let urgent = self.lot.len() > 0;
+            tasks.extend(self.forget.next(&self.store, urgent, now));
+        }
         if self.surveyed && !self.sweeping {
             let leftovers: Vec<Leftover> = self
                 .store
@@ -40,9 +44,45 @@ impl Owner {
                 .into_iter()
                 .map(|(address, host_if)| Leftover { address, host_if })
                 .collect();
-            if !leftovers.is_empty() {
+            if leftovers.is_empty() {
+                self.sweep_retry.succeeded();
+            } else if due(&self.sweep_retry) {
                 self.sweeping = true;
                 tasks.push(Task::Sweep(leftovers));
+            }
+        }
+    }
+
+    /// When one of them is due without an event.
+    pub(super) fn local_wake(&self) -> Option<Timestamp> {
+        if !self.surveyed {
+            return None;
+        }
+        let sweep = self.store.next_leftover().filter(|_| !self.sweeping);
+        let sweep = sweep.map(|at| at.max(self.sweep_retry.at().unwrap_or_default()));
+        let urgent = self.lot.len() > 0;
+        [self.forget.wake_at(&self.store, urgent), sweep]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A link that is swept is gone; one that is not is found again by the next look, and what remains
+    /// there is swept again, but not at once.
+    pub(super) fn swept(
+        &mut self,
+        leftovers: &[Leftover],
+        result: Result<(), HostNetError>,
+        now: Timestamp,
+    ) {
+        self.sweeping = false;
+        let at = self.sweep_retry.failed(now);
+        match result {
+            Ok(()) => leftovers
+                .iter()
+                .for_each(|leftover| self.store.link_gone(&leftover.host_if, now)),
+            Err(error) => {
+                tracing::warn!(%error, next_try = %at, "leftovers of finished pods could not be removed");
             }
         }
     }
@@ -57,7 +97,7 @@ impl Owner {
             let ours = facts.instance_id.clone();
             self.notices
                 .add(Notice::OtherInstance { stored, ours }, now);
-            start::drop_all(self);
+            start::drop_all(self, now);
         }
         self.use_facts(&facts, now);
         learn_from_metadata(&mut self.store, &mut self.memory, &facts.enis, now);
@@ -86,7 +126,7 @@ impl Owner {
         self.policy.max_pods = self.settings.policy.max_pods.or(Some(computed));
     }
 
-    pub(super) fn kernel(&mut self, event: KernelEvent) {
+    pub(super) fn kernel(&mut self, event: KernelEvent, now: Timestamp) {
         match event {
             KernelEvent::LinkAppeared(mac) => {
                 if self
@@ -105,7 +145,11 @@ impl Owner {
                 }
             }
             KernelEvent::PodRouteAdded(ip, host_if) => self.store.set_routed(ip, host_if),
-            KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip),
+            KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip, now),
+            KernelEvent::PodLinkGone(host_if) => {
+                self.store.link_gone(&host_if, now);
+                self.forget.link_gone(&host_if);
+            }
             KernelEvent::Overrun => {
                 self.surveyed = false;
                 self.survey_retry.succeeded();

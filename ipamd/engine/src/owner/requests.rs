@@ -38,7 +38,7 @@ impl Owner {
                 picture.counters = self.counters();
                 answers.push(Answer::inspected(reply, picture));
             }
-            Request::Kernel(event) => self.kernel(event),
+            Request::Kernel(event) => self.kernel(event, now),
             Request::Stop => self.stop(answers),
         }
     }
@@ -132,10 +132,12 @@ impl Owner {
             veth_prefix: prefix,
             prefixes: self.policy.prefixes,
         };
+        let stuck = self.store.stuck();
         let Ok(lease) = self.store.assign(&ask, now) else {
             return Err(parked);
         };
         let lease = lease.clone();
+        self.forget.warn_of(&stuck, &lease.addresses);
         let wiring = self.wiring(&lease, request.mtu);
         Ok(Answer::wired(
             fresh.then_some(lease.key),

@@ -3,6 +3,7 @@
 use super::Owner;
 use super::orphans::Watch;
 use crate::api::Counters;
+use crate::forget::Forget;
 use crate::host::Host;
 use crate::notice::Notice;
 use crate::notices::Notices;
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 ///
 /// Of this boot: blocks are served, marked unconfirmed, and EC2 need not be asked at once. Of an
 /// earlier boot: ENIs, their intents and cooldowns are kept, and wait for EC2's word.
-pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestamp) -> Owner {
+pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Timestamp) -> Owner {
     let mut notices = Notices::default();
     for damage in &loaded.damage {
         notices.add(Notice::StoreDamaged(damage.clone()), now);
@@ -36,6 +37,10 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         .collect();
     let blocks: Vec<Block> = enis.iter().flat_map(|e| e.blocks.keys().copied()).collect();
     let cooldown = settings.policy.cooldown;
+    // The clock was set back between two runs: an address rests no longer than from now on.
+    for released in loaded.cooldowns.values_mut() {
+        released.at = released.at.min(now);
+    }
     let mut store = Datastore::restore(cooldown, enis, loaded.leases, loaded.cooldowns);
     resume(&mut store, now);
     if loaded.same_boot {
@@ -55,6 +60,8 @@ pub(super) fn owner(settings: Settings, loaded: Loaded, seed: u64, now: Timestam
         orphans,
         lot: Lot::default(),
         host: Host::default(),
+        forget: Forget::default(),
+        sweep_retry: Retry::default(),
         in_flight: BTreeSet::new(),
         describing: false,
         surveyed: false,
@@ -102,7 +109,7 @@ fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
 }
 
 /// Nothing that was stored is about this instance.
-pub(super) fn drop_all(owner: &mut Owner) {
+pub(super) fn drop_all(owner: &mut Owner, now: Timestamp) {
     let handles: Vec<_> = owner.store.enis().keys().copied().collect();
     let keys: Vec<AttachmentKey> = owner.store.leases().keys().cloned().collect();
     let addresses: Vec<_> = owner
@@ -118,7 +125,7 @@ pub(super) fn drop_all(owner: &mut Owner) {
         .extend(addresses.into_iter().map(Write::NoCooldown));
     let routed = owner.store.routed().clone();
     owner.store = Datastore::new(owner.policy.cooldown);
-    owner.store.replace_routed(routed);
+    owner.store.replace_routed(routed, now);
 }
 
 impl Owner {
@@ -158,7 +165,7 @@ impl Owner {
         if unowned > 0 {
             self.notices.add(Notice::UnknownPods(unowned), now);
         }
-        self.store.replace_routed(survey.pod_routes);
+        self.store.replace_routed(survey.pod_routes, now);
         let absent: Vec<_> = self
             .store
             .enis()

@@ -1,6 +1,8 @@
 //! `host_net` on the real kernel, in a network namespace of its own: works as root and as an ordinary
 //! user (a user namespace), and leaves nothing behind.
 
+mod connections;
+
 use ipam_core::Mac;
 use ipam_core::wiring::{HostInput, HostWiring, Nat, host_wiring};
 use ipam_core::{Block, BlockKind};
@@ -45,7 +47,24 @@ const CASES: &[Case] = &[
     ("single_addresses_go_by_mark", || {
         Box::pin(single_addresses_go_by_mark())
     }),
+    ("connections_of_finished_pods_are_forgotten", || {
+        Box::pin(connections::connections_of_finished_pods_are_forgotten())
+    }),
+    ("a_pods_link_is_seen_and_its_end_told", || {
+        Box::pin(connections::a_pods_link_is_seen_and_its_end_told())
+    }),
+    ("many_connections_are_forgotten_in_pieces", || {
+        Box::pin(connections::many_connections_are_forgotten_in_pieces())
+    }),
+    ("without_rights_it_says_so", || {
+        Box::pin(connections::without_rights_it_says_so())
+    }),
 ];
+
+/// Run by another case, inside its namespaces.
+const HELPERS: &[Case] = &[("without_rights_inside", || {
+    Box::pin(connections::without_rights_inside())
+})];
 
 fn main() -> ExitCode {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
@@ -57,8 +76,8 @@ fn main() -> ExitCode {
         .iter()
         .filter(|(name, _)| filter.as_ref().is_none_or(|f| name.contains(f)));
     if let Ok(name) = std::env::var(INSIDE) {
-        wanted
-            .filter(|(case, _)| *case == name)
+        let all = CASES.iter().chain(HELPERS);
+        all.filter(|(case, _)| *case == name)
             .for_each(|(_, test)| run(test()));
         return ExitCode::SUCCESS;
     }

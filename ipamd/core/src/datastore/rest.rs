@@ -1,0 +1,247 @@
+//! Between two pods: when a released address may be given again.
+//!
+//! It rests for the cooldown, and for as long as the kernel has anything of its last pod: the host
+//! route, the veth, remembered connections (conntrack). The first two are the kernel's word; the last
+//! is removed by whoever carries out [`Datastore::to_forget`], in batches, near the cooldown's end, so
+//! that no ADD waits for it. Nothing of this is stored but the time of release: after a restart an
+//! address is looked at anew before it is given.
+
+use super::{Datastore, Touched};
+use crate::{Released, Timestamp};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// A plugin's own DEL takes the route away within milliseconds, and the runtime the pod's namespace
+/// soon after; what is there after this long has been left.
+const LEFTOVER_AGE: Duration = Duration::from_secs(10);
+
+/// Connections are forgotten this long before the cooldown ends: all of that time are one batch.
+pub const FORGET_LEAD: Duration = Duration::from_secs(1);
+
+/// What was found in the kernel of a released address's last pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traces {
+    /// Nothing, or nothing any more.
+    Gone,
+    /// Its veth: it will go, or be swept.
+    Link,
+    /// The kernel refuses to forget, again and again: given if there is no other address.
+    Stuck,
+}
+
+/// A released address whose last pod's traces are to be looked for and removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Which.
+    pub address: IpAddr,
+    /// Tells this release from a later one.
+    pub released_at: Timestamp,
+    /// The host's end of its veth; `None` if a newer pod has a link of this name.
+    pub host_if: Option<String>,
+}
+
+impl Datastore {
+    /// The kernel routes `ip` to a pod's link.
+    pub fn set_routed(&mut self, ip: IpAddr, host_if: String) {
+        self.traces.remove(&ip);
+        self.routed.insert(ip, host_if);
+    }
+
+    /// The kernel no longer does. An address that no lease named rests from now on.
+    pub fn clear_routed(&mut self, ip: IpAddr, now: Timestamp) {
+        if let Some(host_if) = self.routed.remove(&ip) {
+            self.rest_if_unowned(ip, &host_if, now);
+        }
+    }
+
+    /// A new look at the kernel replaces all that was known of it.
+    pub fn replace_routed(&mut self, routed: BTreeMap<IpAddr, String>, now: Timestamp) {
+        let before = core::mem::replace(&mut self.routed, routed);
+        for (ip, host_if) in before {
+            if !self.routed.contains_key(&ip) {
+                self.rest_if_unowned(ip, &host_if, now);
+            }
+        }
+        self.traces.retain(|_, traces| *traces != Traces::Link);
+    }
+
+    fn rest_if_unowned(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
+        if !self.owners.contains_key(&ip) && !self.released.contains_key(&ip) {
+            self.rest(ip, host_if, now);
+        }
+    }
+
+    /// A pod's link went: what waited for that is looked at again. The kernel says nothing of the IPv4
+    /// routes that go with a link.
+    pub fn link_gone(&mut self, host_if: &str, now: Timestamp) {
+        let on_link = self.routed.iter().filter(|(_, dev)| *dev == host_if);
+        for ip in on_link.map(|(ip, _)| *ip).collect::<Vec<_>>() {
+            self.clear_routed(ip, now);
+        }
+        let released = &self.released;
+        self.traces.retain(|ip, traces| {
+            *traces != Traces::Link || released.get(ip).is_none_or(|r| r.host_if != host_if)
+        });
+    }
+
+    /// A DEL that names an address which the kernel uses and no lease does: it rests from now on, and
+    /// is free when the kernel lets go of it.
+    pub fn release_unowned(&mut self, ip: IpAddr, now: Timestamp) -> Option<String> {
+        if self.owners.contains_key(&ip) {
+            return None;
+        }
+        let host_if = self.routed.get(&ip).cloned()?;
+        self.rest(ip, &host_if, now);
+        Some(host_if)
+    }
+
+    pub(super) fn rest(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
+        // An address outside every block is nobody's to give again.
+        if self.block_of(ip).is_some() {
+            let host_if = host_if.into();
+            self.released.insert(ip, Released { at: now, host_if });
+            self.traces.remove(&ip);
+            self.touch(Touched::Released(ip));
+        }
+    }
+
+    /// When an address's cooldown ends, if it has one that is not over.
+    #[must_use]
+    pub fn cooling_until(&self, ip: IpAddr, now: Timestamp) -> Option<Timestamp> {
+        let until = self.released.get(&ip)?.at + self.cooldown;
+        (until > now).then_some(until)
+    }
+
+    /// When the first cooling address is free.
+    #[must_use]
+    pub fn next_cool(&self, now: Timestamp) -> Option<Timestamp> {
+        self.released
+            .values()
+            .map(|r| r.at + self.cooldown)
+            .filter(|until| *until > now)
+            .min()
+    }
+
+    /// Whether the kernel may have something of the address's last pod.
+    pub(super) fn has_traces(&self, ip: IpAddr) -> bool {
+        self.released.contains_key(&ip)
+            && !matches!(self.traces.get(&ip), Some(Traces::Gone | Traces::Stuck))
+    }
+
+    /// Whether the address's last pod's link was there at the last look.
+    pub(super) fn is_linked(&self, ip: IpAddr) -> bool {
+        self.traces.get(&ip) == Some(&Traces::Link)
+    }
+
+    /// Whether the kernel refuses to forget the address's last pod ([`Datastore::set_stuck`]).
+    #[must_use]
+    pub fn is_stuck(&self, ip: IpAddr) -> bool {
+        self.traces.get(&ip) == Some(&Traces::Stuck)
+    }
+
+    /// Every address of which the kernel refuses to forget the last pod; nearly always none.
+    #[must_use]
+    pub fn stuck(&self) -> Vec<IpAddr> {
+        let stuck = self.traces.iter().filter(|(_, t)| **t == Traces::Stuck);
+        stuck.map(|(ip, _)| *ip).collect()
+    }
+
+    /// What is to be forgotten now: addresses whose cooldown is (nearly) over and that no route names.
+    #[must_use]
+    pub fn to_forget(&self, now: Timestamp) -> Vec<Trace> {
+        self.forgettable()
+            .filter(|(_, r)| self.forget_at(r) <= now)
+            .map(|(ip, r)| Trace {
+                address: *ip,
+                released_at: r.at,
+                host_if: self.last_pods(r).then(|| r.host_if.clone()),
+            })
+            .collect()
+    }
+
+    /// When there is something to be forgotten next.
+    #[must_use]
+    pub fn next_forget(&self) -> Option<Timestamp> {
+        self.forgettable().map(|(_, r)| self.forget_at(r)).min()
+    }
+
+    fn forgettable(&self) -> impl Iterator<Item = (&IpAddr, &Released)> {
+        self.released.iter().filter(|(ip, _)| {
+            !self.routed.contains_key(*ip)
+                && !matches!(self.traces.get(*ip), Some(Traces::Gone | Traces::Link))
+        })
+    }
+
+    fn forget_at(&self, released: &Released) -> Timestamp {
+        released.at + self.cooldown.saturating_sub(FORGET_LEAD)
+    }
+
+    /// Whether a link of this name can only be the last pod's: a new sandbox of the same pod has a link
+    /// of the same name.
+    fn last_pods(&self, released: &Released) -> bool {
+        !self.leases.values().any(|l| l.host_if == released.host_if)
+    }
+
+    /// The last pods' links of these are still there ([`Datastore::link_gone`] ends it).
+    pub fn set_linked(&mut self, traces: &[Trace], linked: &[IpAddr]) {
+        let linked = traces.iter().filter(|t| linked.contains(&t.address));
+        self.found(linked, Traces::Link);
+    }
+
+    /// The kernel has nothing more of these, but for those whose link is there.
+    pub fn forgotten(&mut self, traces: &[Trace]) {
+        self.found(traces.iter(), Traces::Gone);
+    }
+
+    /// The kernel refuses to forget these, again and again. They are given only if there is no other
+    /// address: a pod that may meet a stale connection is better than a pod without an address. Not
+    /// those whose link is there.
+    pub fn set_stuck(&mut self, traces: &[Trace]) {
+        self.found(traces.iter(), Traces::Stuck);
+    }
+
+    fn found<'a>(&mut self, about: impl Iterator<Item = &'a Trace>, what: Traces) {
+        for trace in about {
+            if self.is_of_now(trace) && self.traces.get(&trace.address) != Some(&Traces::Link) {
+                self.traces.insert(trace.address, what);
+            }
+        }
+    }
+
+    /// Not if the address was leased meanwhile, or released once more, or is routed again.
+    fn is_of_now(&self, trace: &Trace) -> bool {
+        let same = |r: &Released| r.at == trace.released_at;
+        self.released.get(&trace.address).is_some_and(same)
+            && !self.routed.contains_key(&trace.address)
+    }
+
+    /// Addresses that were released, are past cooldown, and that the kernel still has on the same link:
+    /// what a plugin or a runtime that died left behind.
+    #[must_use]
+    pub fn leftovers(&self, now: Timestamp) -> Vec<(IpAddr, String)> {
+        self.left_behind()
+            .filter(|(_, r)| self.leftover_at(r) <= now)
+            .map(|(ip, r)| (*ip, r.host_if.clone()))
+            .collect()
+    }
+
+    /// When something will have been left behind, if nobody takes it away.
+    #[must_use]
+    pub fn next_leftover(&self) -> Option<Timestamp> {
+        self.left_behind().map(|(_, r)| self.leftover_at(r)).min()
+    }
+
+    fn leftover_at(&self, released: &Released) -> Timestamp {
+        released.at + self.cooldown.max(LEFTOVER_AGE)
+    }
+
+    fn left_behind(&self) -> impl Iterator<Item = (&IpAddr, &Released)> {
+        self.released.iter().filter(|(ip, r)| {
+            let routed = self.routed.get(*ip).is_some_and(|dev| *dev == r.host_if);
+            (routed || self.traces.get(*ip) == Some(&Traces::Link)) && self.last_pods(r)
+        })
+    }
+}
