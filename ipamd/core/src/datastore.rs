@@ -214,6 +214,7 @@ impl Datastore {
         };
         eni.phase = Phase::Detached;
         eni.attachment = None;
+        eni.in_doubt_since = None;
         for block in core::mem::take(&mut eni.blocks).into_keys() {
             self.forget_block(block);
         }

@@ -3,7 +3,7 @@
 use crate::cloud::{CloudError, ErrorClass};
 use crate::datastore::Datastore;
 use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
-use crate::reconcile::{Drift, reconcile};
+use crate::reconcile::{Drift, Thing, reconcile};
 use crate::{
     Block, BlockKind, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, Timestamp,
 };
@@ -156,7 +156,7 @@ pub fn resume(store: &mut Datastore, now: Timestamp) {
                 eni.in_doubt_since = Some(now);
             }
             // Its blocks stay as they are, given to nobody, until EC2 has told.
-            Some(Intent::Assign { .. } | Intent::Unassign { .. }) => {
+            Some(Intent::Assign { .. } | Intent::Unassign { .. } | Intent::Detach) => {
                 eni.in_doubt_since = Some(now);
             }
             _ => {}
@@ -316,7 +316,7 @@ fn fail(
             // Sent again with the same token.
             Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
             Action::Create { .. } if eni.in_doubt_since.is_some() && !tells(error.class) => {}
-            Action::Assign { .. } | Action::Unassign { .. } if unknown => {
+            Action::Assign { .. } | Action::Unassign { .. } | Action::Detach { .. } if unknown => {
                 eni.intent = None;
                 eni.in_doubt_since = Some(now);
             }
@@ -382,11 +382,16 @@ fn fail(
             memory.failed(Scope::Eni(handle), error, now);
         }
         Action::Detach { .. } => {
-            // Refused for good or for now, it is not leaving: its addresses serve on.
+            // Refused for good or for now, it is not leaving: its addresses serve on. Unless an earlier
+            // Detach was not answered, which may have been done.
             if matches!(
                 error.class,
                 ErrorClass::Unauthorized | ErrorClass::Other | ErrorClass::Throttled
-            ) && let Some(eni) = store.eni_mut(handle)
+            ) && !memory.missing.contains_key(&Thing::Eni(handle))
+                && store
+                    .eni(handle)
+                    .is_some_and(|e| e.in_doubt_since.is_none())
+                && let Some(eni) = store.eni_mut(handle)
             {
                 eni.phase = Phase::Ready;
             }
