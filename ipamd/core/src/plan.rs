@@ -158,6 +158,8 @@ pub struct Input<'a> {
     pub memory: &'a Memory,
     /// ADDs that wait for an address.
     pub waiting: u32,
+    /// When the first of them gives up.
+    pub deadline: Option<Timestamp>,
     /// ENIs with a call under way.
     pub in_flight: &'a BTreeSet<EniHandle>,
     /// A Describe is under way.
@@ -206,6 +208,7 @@ impl Memory {
 /// The plan for now.
 pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
     let mut draft = Draft::new(store, input, now);
+    draft.note_hunger();
     if !input.finishing {
         advance::describe(&mut draft);
     }

@@ -160,6 +160,7 @@ impl Owner {
             limits: &self.limits,
             memory: &self.memory,
             waiting: u32::try_from(self.lot.len()).unwrap_or(u32::MAX),
+            deadline: self.lot.next_deadline(),
             in_flight: &self.in_flight,
             describing: self.describing,
             provisioning: self.settings.provisioning,

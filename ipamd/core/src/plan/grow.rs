@@ -278,7 +278,7 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32) -> u32 {
 
 impl Draft<'_> {
     /// Whether a pod waits that gets nothing from what is there or on its way.
-    fn starving(&self) -> bool {
+    pub(super) fn starving(&self) -> bool {
         let met = self.tally.free().saturating_add(self.coming);
         self.input.waiting > met
     }

@@ -48,6 +48,8 @@ pub struct Pace {
     series: Option<(Timestamp, Timestamp)>,
     /// Addresses that the last growth call took in advance.
     step: u32,
+    /// Since when pods have waited.
+    pub(super) hungry_since: Option<Timestamp>,
     /// Since when warm addresses are missing.
     short_since: Option<Timestamp>,
     /// Since when there had been too much, and when an ENI was given back for it.
@@ -109,8 +111,15 @@ impl Memory {
         self
     }
 
+    /// For how long pods have waited.
+    pub(super) fn hunger(&self, now: Timestamp) -> Duration {
+        self.pace
+            .hungry_since
+            .map_or(Duration::ZERO, |since| now.since(since))
+    }
+
     /// Some part of `span`, the same for the same run and time.
-    fn part_of(&self, span: Duration, at: Timestamp) -> Duration {
+    pub(super) fn part_of(&self, span: Duration, at: Timestamp) -> Duration {
         if !self.spread {
             return Duration::ZERO;
         }
@@ -149,6 +158,12 @@ impl Draft<'_> {
         };
         self.wake(at);
         at <= self.now
+    }
+
+    /// Whether pods wait, and since when.
+    pub(super) fn note_hunger(&mut self) {
+        let hungry = self.input.waiting > 0;
+        self.pace.hungry_since = hungry.then(|| self.pace.hungry_since.unwrap_or(self.now));
     }
 
     /// Nothing is missing.

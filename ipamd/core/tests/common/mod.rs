@@ -121,6 +121,7 @@ impl World {
             limits: &self.limits,
             memory: &self.memory,
             waiting: self.waiting,
+            deadline: None,
             in_flight: &self.in_flight,
             describing: false,
             provisioning: true,
