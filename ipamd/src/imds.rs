@@ -95,8 +95,8 @@ impl Imds {
             of_primary("vpc-ipv4-cidr-blocks"),
             of_primary("vpc-ipv6-cidr-blocks"),
         );
-        let groups = of_primary("security-group-ids");
-        let (instance, kind, region, zone, node_ip, vpc_v4, vpc_v6, groups, enis) = tokio::try_join!(
+        let (groups, vpc) = (of_primary("security-group-ids"), of_primary("vpc-id"));
+        let (instance, kind, region, zone, node_ip, vpc_v4, vpc_v6, groups, vpc, enis) = tokio::try_join!(
             self.get("instance-id"),
             self.get("instance-type"),
             self.region(),
@@ -105,6 +105,7 @@ impl Imds {
             self.list::<IpNet>(&v4),
             self.list::<IpNet>(&v6),
             self.list::<String>(&groups),
+            self.find(&vpc),
             self.enis(primary),
         )?;
         Ok(NodeFacts {
@@ -112,6 +113,7 @@ impl Imds {
             instance_type: kind,
             region,
             zone,
+            vpc: vpc.filter(|id| !id.is_empty()),
             primary_mac: primary,
             node_ip,
             vpc_cidrs: vpc_v4

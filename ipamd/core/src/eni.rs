@@ -162,6 +162,10 @@ pub struct Eni {
     /// ENI is ever detached, deleted, or told to go with the instance.
     #[serde(default)]
     pub ours: bool,
+    /// Its subnet's tags say that pods get no addresses there: no new leases, nothing more is asked
+    /// for it, and what nobody uses goes back. Stored, so that a restart need not ask.
+    #[serde(default)]
+    pub excluded: bool,
     /// What it holds besides its primary address.
     pub blocks: BTreeMap<Block, BlockState>,
     /// The write under way.
@@ -180,7 +184,7 @@ impl Eni {
     /// Whether new leases may come from it.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.phase == Phase::Ready && self.unmanaged.is_none()
+        self.phase == Phase::Ready && self.unmanaged.is_none() && !self.excluded
     }
 
     /// Whether it takes up one of the instance's ENI slots now or soon.

@@ -22,6 +22,7 @@ pub mod orphans;
 pub mod outcome;
 pub mod plan;
 pub mod reconcile;
+pub mod subnet;
 pub mod time;
 pub mod wiring;
 
@@ -29,4 +30,5 @@ pub use block::{Block, BlockError, BlockKind, Family};
 pub use eni::{AttachmentView, BlockState, Eni, EniHandle, EniView, Intent, Phase, Unmanaged};
 pub use id::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId};
 pub use lease::{AttachmentKey, Lease, PodRef, Released};
+pub use subnet::SubnetView;
 pub use time::Timestamp;

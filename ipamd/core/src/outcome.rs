@@ -1,21 +1,26 @@
 //! From action to durable intent, and from EC2's answer to the datastore.
 
+mod refused;
+
 use crate::cloud::{CloudError, ErrorClass};
 use crate::datastore::Datastore;
 use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
 use crate::reconcile::{Drift, Thing, reconcile};
 use crate::{
-    Block, BlockKind, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, Timestamp,
+    Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, SubnetView, Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
+use refused::{refused_attach, refused_blocks};
 
 /// EC2 did what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
     /// Every ENI of this instance.
     Described(Vec<EniView>),
+    /// Every subnet of the VPC in this node's zone.
+    Subnets(Vec<SubnetView>),
     /// The new ENI.
     Created(EniView),
     /// The new attachment.
@@ -36,7 +41,7 @@ pub enum Done {
 /// is sent.
 pub fn begin(store: &mut Datastore, action: &Action, now: Timestamp) {
     match action {
-        Action::Describe => {}
+        Action::Describe | Action::DescribeSubnets { .. } => {}
         Action::Create {
             handle,
             token,
@@ -64,6 +69,7 @@ pub fn begin(store: &mut Datastore, action: &Action, now: Timestamp) {
                     phase: Phase::Creating,
                     unmanaged: None,
                     ours: true,
+                    excluded: false,
                     blocks: BTreeMap::new(),
                     intent: None,
                     in_doubt_since: None,
@@ -203,7 +209,13 @@ fn scope_of(action: &Action, store: &Datastore) -> Vec<Scope> {
     let own = action.handle().map(Scope::Eni);
     match action {
         Action::Describe => Vec::from([Scope::Describe]),
-        Action::Create { kind, .. } => subnet(*kind).into_iter().chain([Scope::NewEni]).collect(),
+        Action::DescribeSubnets { .. } => Vec::from([Scope::Subnets]),
+        Action::Create {
+            kind, subnet: at, ..
+        } => subnet(*kind)
+            .into_iter()
+            .chain([Scope::NewEni, Scope::NewEniIn(at.clone())])
+            .collect(),
         Action::Assign { kind, .. } => subnet(*kind).into_iter().chain(own).collect(),
         _ => own.into_iter().collect(),
     }
@@ -224,6 +236,11 @@ fn succeed(
     if let Done::Described(views) = &done {
         return reconcile(store, memory, views, begun, now);
     }
+    if let (Done::Subnets(views), Action::DescribeSubnets { by }) = (&done, action) {
+        memory.subnets.learn(views, by, now);
+        memory.subnets.mark(store);
+        return Vec::new();
+    }
     let Some(handle) = action.handle() else {
         return Vec::new();
     };
@@ -234,6 +251,9 @@ fn succeed(
     }
     match done {
         Done::Created(view) => {
+            memory
+                .subnets
+                .took(&view.subnet, 1 + capacity(&view.blocks));
             if let Some(eni) = store.eni_mut(handle) {
                 eni.phase = Phase::Created;
                 eni.id = Some(view.id);
@@ -256,9 +276,17 @@ fn succeed(
                 eni.delete_on_termination = true;
             }
         }
-        Done::Assigned(blocks) => add_blocks(store, handle, blocks),
+        Done::Assigned(blocks) => {
+            if let Some(subnet) = subnet_of(store, handle) {
+                memory.subnets.took(&subnet, capacity(&blocks));
+            }
+            add_blocks(store, handle, blocks);
+        }
         Done::Unassigned => {
             if let Action::Unassign { blocks, .. } = action {
+                if let Some(subnet) = subnet_of(store, handle) {
+                    memory.subnets.gave(&subnet, capacity(blocks));
+                }
                 memory
                     .given_back
                     .retain(|_, at| now.since(*at) < CONSISTENCY);
@@ -270,9 +298,16 @@ fn succeed(
         }
         Done::Detached => store.detach(handle),
         Done::Deleted => deleted(store, memory, handle, now),
-        Done::Described(_) => {}
+        Done::Described(_) | Done::Subnets(_) => {}
     }
     Vec::new()
+}
+
+/// Addresses in blocks.
+fn capacity(blocks: &[Block]) -> u32 {
+    blocks
+        .iter()
+        .fold(0, |sum: u32, block| sum.saturating_add(block.capacity()))
 }
 
 fn deleted(store: &mut Datastore, memory: &mut Memory, handle: EniHandle, now: Timestamp) {
@@ -307,7 +342,17 @@ fn fail(
         memory.throttled(Call::of(action), error, now);
     }
     let Some(handle) = action.handle() else {
-        memory.failed(Scope::Describe, error, now);
+        let scope = match action {
+            Action::DescribeSubnets { .. } => {
+                // A refusal for the rate of calls says nothing: the next try will.
+                if error.class != ErrorClass::Throttled {
+                    memory.subnets.unanswered();
+                }
+                Scope::Subnets
+            }
+            _ => Scope::Describe,
+        };
+        memory.failed(scope, error, now);
         return;
     };
     let unknown = error.class == ErrorClass::UnknownOutcome;
@@ -343,13 +388,14 @@ fn fail(
             count,
             ..
         } => {
-            refused_blocks(
-                memory,
-                (subnet.clone(), *kind, *count),
-                error,
-                now,
-                Scope::NewEni,
-            );
+            // What EC2 says of this subnet holds no other one.
+            let scope = match error.class {
+                ErrorClass::Unauthorized | ErrorClass::NotFound | ErrorClass::Other => {
+                    Scope::NewEniIn(subnet.clone())
+                }
+                _ => Scope::NewEni,
+            };
+            refused_blocks(memory, (subnet.clone(), *kind, *count), error, now, scope);
             if store.eni(handle).is_some_and(|eni| eni.intent.is_some()) {
                 memory.failed(Scope::Eni(handle), error, now);
             } else {
@@ -419,62 +465,4 @@ const fn tells(class: ErrorClass) -> bool {
             | ErrorClass::AccountFull
             | ErrorClass::PrefixUnsupported
     )
-}
-
-/// No blocks: the subnet's fault holds the subnet, anything else holds `otherwise`.
-fn refused_blocks(
-    memory: &mut Memory,
-    (subnet, kind, count): (SubnetId, BlockKind, u32),
-    error: &CloudError,
-    now: Timestamp,
-    otherwise: Scope,
-) {
-    let error = &error.clone().about(kind);
-    match error.class {
-        // Fewer at once may still be had.
-        ErrorClass::NoFreePrefix | ErrorClass::SubnetFull if count > 1 => {
-            memory.batch.insert((subnet, kind), count / 2);
-        }
-        ErrorClass::NoFreePrefix | ErrorClass::SubnetFull => {
-            // A subnet without a free address has no free prefix either.
-            if kind == BlockKind::Address {
-                memory.failed(Scope::Subnet(subnet.clone(), BlockKind::Prefix), error, now);
-            }
-            memory.failed(Scope::Subnet(subnet, kind), error, now);
-        }
-        ErrorClass::PrefixUnsupported if kind == BlockKind::Prefix => {
-            memory.prefix_unsupported = true;
-        }
-        ErrorClass::Throttled => {}
-        _ => memory.failed(otherwise, error, now),
-    }
-}
-
-/// An ENI that can't be attached here goes again; one whose place is taken tries the next.
-fn refused_attach(
-    store: &mut Datastore,
-    memory: &mut Memory,
-    handle: EniHandle,
-    place: (u32, u32),
-    error: &CloudError,
-    now: Timestamp,
-) {
-    match error.class {
-        ErrorClass::IndexTaken => {
-            memory.taken.insert(place);
-            memory.look = true;
-            memory.failed(Scope::Eni(handle), error, now);
-        }
-        ErrorClass::InstanceFull | ErrorClass::EniFull => {
-            memory.look = true;
-            memory.failed(Scope::NewEni, error, now);
-            store.detach(handle);
-        }
-        ErrorClass::NotFound => {
-            memory.failed(Scope::NewEni, error, now);
-            store.remove_eni(handle);
-        }
-        ErrorClass::Throttled => {}
-        _ => memory.failed(Scope::Eni(handle), error, now),
-    }
 }

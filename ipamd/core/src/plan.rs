@@ -14,21 +14,23 @@ mod pace;
 mod policy;
 mod report;
 mod shrink;
+mod subnets;
 mod target;
 mod throttle;
 
 pub use memory::{Hold, Memory, Scope, Surplus};
 pub use pace::Pace;
-pub use policy::Policy;
+pub use policy::{Policy, Subnets};
 pub use report::{Note, Report};
+pub use subnets::SUBNETS_LAST;
 pub use target::{Target, per_eni, target};
 pub use throttle::Call;
 
-use crate::datastore::{Datastore, Tally};
+use crate::datastore::{Datastore, Tally, counts};
 use crate::eni::AttachmentId;
 use crate::limits::InstanceLimits;
 use crate::{Block, BlockKind, Eni, EniHandle, EniId, Family, Intent, SubnetId, Timestamp};
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -53,6 +55,11 @@ pub const DESCRIBE_EVERY: Duration = Duration::from_secs(1800);
 pub enum Action {
     /// DescribeNetworkInterfaces of this instance.
     Describe,
+    /// DescribeSubnets: those of the VPC in this node's zone.
+    DescribeSubnets {
+        /// What decides which of them may be used.
+        by: Subnets,
+    },
     /// CreateNetworkInterface.
     Create {
         /// The new ENI's handle.
@@ -135,7 +142,7 @@ impl Action {
     #[must_use]
     pub const fn handle(&self) -> Option<EniHandle> {
         match self {
-            Self::Describe => None,
+            Self::Describe | Self::DescribeSubnets { .. } => None,
             Self::Create { handle, .. }
             | Self::Attach { handle, .. }
             | Self::SetDeleteOnTermination { handle, .. }
@@ -164,12 +171,12 @@ pub struct Input<'a> {
     pub in_flight: &'a BTreeSet<EniHandle>,
     /// A Describe is under way.
     pub describing: bool,
+    /// A DescribeSubnets is under way.
+    pub asking_subnets: bool,
     /// Whether EC2 may be written to.
     pub provisioning: bool,
     /// The daemon is about to end: ENIs that are half-way are finished, nothing new is begun.
     pub finishing: bool,
-    /// Subnet of new ENIs.
-    pub subnet: Option<&'a SubnetId>,
     /// Begins every client token; unlike any that another run has used.
     pub token_prefix: &'a str,
 }
@@ -209,8 +216,10 @@ impl Memory {
 pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
     let mut draft = Draft::new(store, input, now);
     draft.note_hunger();
+    let mut may_grow = !input.finishing;
     if !input.finishing {
         advance::describe(&mut draft);
+        may_grow = !input.provisioning || subnets::review(&mut draft);
     }
     if !input.provisioning {
         draft.plan.report.note(Note::NotProvisioning);
@@ -230,7 +239,11 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
         }
     } else {
         advance::enis(&mut draft);
-        if !input.finishing {
+        if !may_grow && !input.finishing {
+            draft.plan.report.note(Note::SubnetsUnknown);
+        }
+        if may_grow {
+            shrink::leave_excluded(&mut draft);
             let short = grow::grow(&mut draft);
             if short == 0 && input.waiting == 0 {
                 shrink::shrink(&mut draft);
@@ -257,6 +270,8 @@ struct Draft<'a> {
     pace: Pace,
     /// Growth began with a pod that waits.
     pressed: bool,
+    /// Slots that this plan fills.
+    asked: BTreeMap<EniHandle, u32>,
     wakes: Vec<Timestamp>,
     /// When growth that is impossible now may be possible.
     retries: Vec<Timestamp>,
@@ -284,6 +299,7 @@ impl<'a> Draft<'a> {
             ),
             pace: input.memory.pace,
             pressed: false,
+            asked: BTreeMap::new(),
             wakes: Vec::new(),
             retries: Vec::new(),
             plan: Plan::default(),
@@ -295,6 +311,32 @@ impl<'a> Draft<'a> {
         self.input.policy.prefixes
             && self.input.limits.prefixes
             && !self.input.memory.prefix_unsupported
+    }
+
+    /// The kind of block that the pool should be made of.
+    fn right_kind(&self) -> BlockKind {
+        if self.prefixes() {
+            BlockKind::Prefix
+        } else {
+            BlockKind::Address
+        }
+    }
+
+    /// Free addresses in blocks of the other kind: left from another mode, or from a time when the
+    /// subnet had no prefix.
+    fn free_of_wrong_kind(&self) -> u32 {
+        let right = self.right_kind();
+        let mut free = 0_u32;
+        for eni in self.store.enis.values() {
+            for (block, state) in &eni.blocks {
+                if counts(eni, *state) && block.kind() != right {
+                    let tally = self.tally.of(block);
+                    let busy = tally.used + tally.cooling + tally.held;
+                    free = free.saturating_add(block.capacity().saturating_sub(busy));
+                }
+            }
+        }
+        free
     }
 
     fn act(&mut self, action: Action) {
@@ -309,6 +351,29 @@ impl<'a> Draft<'a> {
         if at > self.now {
             self.wakes.push(at);
         }
+    }
+
+    /// Whether new ENIs are held so; the report tells.
+    fn held_new_eni(&mut self, scope: &Scope) -> bool {
+        let Some(hold) = self
+            .input
+            .memory
+            .held(core::slice::from_ref(scope), self.now)
+        else {
+            return false;
+        };
+        let (error, until) = (hold.error.clone(), hold.until);
+        let subnet = match scope {
+            Scope::NewEniIn(subnet) => Some(subnet.clone()),
+            _ => None,
+        };
+        self.plan.report.note(Note::Held {
+            error,
+            subnet,
+            kind: None,
+            until,
+        });
+        true
     }
 
     /// Whether nothing is under way or held on this ENI. A hold says when it ends.

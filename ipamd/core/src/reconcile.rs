@@ -101,6 +101,7 @@ pub fn reconcile(
             lose_eni(store, handle, &mut drift);
         }
     }
+    memory.subnets.mark(store);
     store.recount();
     drift
 }
@@ -236,6 +237,7 @@ fn adopt(store: &mut Datastore, view: &EniView, now: Timestamp) -> EniHandle {
         },
         unmanaged: view.unmanaged,
         ours: view.ours,
+        excluded: false,
         blocks: BTreeMap::new(),
         intent: None,
         in_doubt_since: None,

@@ -109,6 +109,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 max_eni,
                 max_pods: Some(60),
                 cooldown: Duration::from_secs(cooldown),
+                ..Policy::default()
             },
         )
 }

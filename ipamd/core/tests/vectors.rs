@@ -201,9 +201,10 @@ fn max_eni_caps() {
 fn growth_asks_for_all_at_once() {
     let mut world = World::new("m5.large", prefix(1, 0, 0));
     world.waiting = 110;
-    let describe = world.plan();
-    assert_eq!(describe.actions.len(), 1);
-    world.carry_out(&describe.actions[0]);
+    // Which ENIs there are, and which subnets pods may be in.
+    let look = world.plan();
+    assert_eq!(look.actions.len(), 2, "{look:?}");
+    look.actions.iter().for_each(|a| world.carry_out(a));
     assert_eq!(world.plan().actions.len(), 1, "{:?}", world.plan());
     world.settle();
     assert_eq!((world.calls["assign"], world.total()), (1, 7 * 16));
@@ -216,8 +217,8 @@ fn growth_asks_for_all_at_once() {
         },
     );
     world.waiting = 110;
-    let describe = world.plan();
-    world.carry_out(&describe.actions[0]);
+    let look = world.plan();
+    look.actions.iter().for_each(|a| world.carry_out(a));
     assert_eq!(world.plan().actions.len(), 4, "{:?}", world.plan());
     world.settle();
     let calls: Vec<_> = world.calls.iter().map(|(c, n)| (*c, *n)).collect();
@@ -228,7 +229,8 @@ fn growth_asks_for_all_at_once() {
             ("attach", 3),
             ("create", 3),
             ("describe", 1),
-            ("modify", 3)
+            ("modify", 3),
+            ("subnets", 1)
         ]
     );
     assert_eq!(world.total(), 110);
@@ -238,8 +240,8 @@ fn growth_asks_for_all_at_once() {
 #[test]
 fn a_busy_eni_with_room_is_waited_for() {
     let mut world = World::new("m5.large", prefix(1, 0, 0));
-    let describe = world.plan();
-    world.carry_out(&describe.actions[0]);
+    let look = world.plan();
+    look.actions.iter().for_each(|a| world.carry_out(a));
     let assign = world.plan();
     ipam_core::outcome::begin(&mut world.store, &assign.actions[0], world.now);
     world.in_flight.extend(assign.actions[0].handle());

@@ -170,6 +170,10 @@ pub struct EniSnapshot {
     pub primary: bool,
     /// Its primary address.
     pub address: Option<String>,
+    /// Its subnet.
+    pub subnet: String,
+    /// Its subnet's tags say that pods get no addresses there.
+    pub excluded: bool,
     /// How far it is.
     pub phase: ipam_core::Phase,
     /// Why it is left alone, if it is.

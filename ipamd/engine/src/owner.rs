@@ -27,8 +27,8 @@ use crate::task::{Outcome, Task};
 use ipam_core::datastore::{Datastore, Touched};
 use ipam_core::limits::InstanceLimits;
 use ipam_core::outcome::{begin, finish};
-use ipam_core::plan::{Input, Memory, Note, Policy, Report, plan};
-use ipam_core::{EniHandle, SecurityGroupId, SubnetId, Timestamp};
+use ipam_core::plan::{Action, Input, Memory, Note, Policy, Report, plan};
+use ipam_core::{EniHandle, SecurityGroupId, Timestamp};
 use std::collections::BTreeSet;
 
 /// One thing that happened.
@@ -57,6 +57,7 @@ pub struct Owner {
     sweep_retry: Retry,
     in_flight: BTreeSet<EniHandle>,
     describing: bool,
+    asking_subnets: bool,
     surveyed: bool,
     surveying: bool,
     sweeping: bool,
@@ -154,7 +155,6 @@ impl Owner {
             self.look_for_orphans(&mut tasks, now);
         }
         self.lot.forget_gone();
-        let subnet = self.subnet();
         let input = Input {
             policy: &self.policy,
             limits: &self.limits,
@@ -163,9 +163,9 @@ impl Owner {
             deadline: self.lot.next_deadline(),
             in_flight: &self.in_flight,
             describing: self.describing,
+            asking_subnets: self.asking_subnets,
             provisioning: self.settings.provisioning,
             finishing: self.stopping,
-            subnet: subnet.as_ref(),
             token_prefix: &self.token_prefix,
         };
         // Without IMDS there is no instance to ask EC2 about, and without a look at the kernel no
@@ -183,7 +183,8 @@ impl Owner {
                 Some(handle) => {
                     self.in_flight.insert(handle);
                 }
-                None => self.describing = true,
+                None if action == Action::Describe => self.describing = true,
+                None => self.asking_subnets = true,
             }
             tasks.push(Task::Cloud(action, self.groups()));
         }
@@ -239,12 +240,6 @@ impl Owner {
         plan
     }
 
-    /// Where new ENIs go: as set, or where the primary ENI is.
-    fn subnet(&self) -> Option<SubnetId> {
-        let primary = || self.store.primary().map(|eni| eni.subnet.clone());
-        self.settings.subnet.clone().or_else(primary)
-    }
-
     fn groups(&self) -> Vec<SecurityGroupId> {
         let primary = || self.facts.as_ref().map(|f| f.security_groups.clone());
         self.settings
@@ -261,7 +256,8 @@ impl Owner {
                     Some(handle) => {
                         self.in_flight.remove(&handle);
                     }
-                    None => self.describing = false,
+                    None if action == Action::Describe => self.describing = false,
+                    None => self.asking_subnets = false,
                 }
                 log::call(&action, result.as_ref().err());
                 let names = self.names(&action);
@@ -335,7 +331,7 @@ impl Owner {
 
     /// Whether a call or an ENI is under way that may change what can be grown.
     fn half_way(&self) -> bool {
-        self.describing || !self.in_flight.is_empty()
+        self.describing || self.asking_subnets || !self.in_flight.is_empty()
     }
 
     fn status(&self, now: Timestamp) -> Status {

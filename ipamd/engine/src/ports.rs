@@ -10,7 +10,7 @@ pub use ipam_core::orphans::Sighting;
 use ipam_core::wiring::HostWiring;
 use ipam_core::{
     AttachmentKey, Block, BlockKind, Eni, EniHandle, EniId, EniView, Family, InstanceId, Lease,
-    Mac, SecurityGroupId, SubnetId, Timestamp,
+    Mac, SecurityGroupId, SubnetId, SubnetView, Timestamp,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ pub trait Cloud: Send + Sync {
     fn tagged(&self) -> Fut<'_, Result<Vec<Sighting>, CloudError>>;
     /// CreateTags. Again and again is as good as once.
     fn tag(&self, eni: EniId, tag: EniTag) -> Fut<'_, Result<(), CloudError>>;
+    /// DescribeSubnets: every subnet of this VPC in this instance's zone.
+    fn subnets(&self) -> Fut<'_, Result<Vec<SubnetView>, CloudError>>;
 }
 
 /// What [`Cloud::tag`] writes.
@@ -123,6 +125,9 @@ pub struct NodeFacts {
     pub region: String,
     /// `placement/availability-zone`
     pub zone: String,
+    /// `vpc-id` of the primary ENI; `None` in records of before it was read.
+    #[serde(default)]
+    pub vpc: Option<String>,
     /// `mac`: the primary ENI's.
     pub primary_mac: Mac,
     /// `local-ipv4`

@@ -1,6 +1,6 @@
 //! What the engine is told once, at start.
 
-use ipam_core::{SecurityGroupId, SubnetId};
+use ipam_core::SecurityGroupId;
 use std::time::Duration;
 
 /// The engine's settings. The daemon makes them from its environment.
@@ -21,8 +21,6 @@ pub struct Settings {
     /// How long an ADD waits for an address if its caller does not say. Default 30 s: the kubelet
     /// retries a failed ADD only after 11-15 s.
     pub add_timeout: Duration,
-    /// Subnet of new ENIs; `None`: the primary ENI's.
-    pub subnet: Option<SubnetId>,
     /// Security groups of new ENIs; `None`: the primary ENI's.
     pub security_groups: Option<Vec<SecurityGroupId>>,
     /// Whether EC2 may be written to.

@@ -63,6 +63,8 @@ fn eni_snapshot(store: &Datastore, eni: &Eni, now: Timestamp) -> EniSnapshot {
         card: eni.card,
         primary: eni.primary,
         address: eni.address.map(|net| net.addr().to_string()),
+        subnet: eni.subnet.to_string(),
+        excluded: eni.excluded,
         phase: eni.phase,
         unmanaged: eni.unmanaged,
         in_doubt_since: eni.in_doubt_since,

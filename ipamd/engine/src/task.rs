@@ -102,6 +102,7 @@ async fn send(
 ) -> Result<Done, CloudError> {
     match action.clone() {
         Action::Describe => cloud.describe().await.map(Done::Described),
+        Action::DescribeSubnets { .. } => cloud.subnets().await.map(Done::Subnets),
         Action::Create {
             token,
             subnet,

@@ -15,6 +15,7 @@ pub struct Site(Mutex<Known>);
 struct Known {
     instance: Option<InstanceId>,
     region: Option<String>,
+    place: Option<(String, String)>,
     subnets: BTreeMap<SubnetId, Ipv4Net>,
 }
 
@@ -24,6 +25,9 @@ impl Site {
         let mut known = self.known();
         known.instance = Some(facts.instance_id.clone());
         known.region = Some(facts.region.clone());
+        if let Some(vpc) = &facts.vpc {
+            known.place = Some((vpc.clone(), facts.zone.clone()));
+        }
         for eni in &facts.enis {
             if let Some(IpNet::V4(net)) = eni.address {
                 known.subnets.insert(eni.subnet.clone(), net.trunc());
@@ -40,6 +44,11 @@ impl Site {
     pub fn instance(&self) -> Option<(InstanceId, String)> {
         let known = self.known();
         Some((known.instance.clone()?, known.region.clone()?))
+    }
+
+    /// The VPC and the zone that this instance is in.
+    pub fn place(&self) -> Option<(String, String)> {
+        self.known().place.clone()
     }
 
     /// An address with its subnet's prefix length.

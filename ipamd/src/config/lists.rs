@@ -2,7 +2,8 @@
 
 use super::finding::Severity;
 use super::read::Reader;
-use ipam_core::SecurityGroupId;
+use ipam_core::plan::Subnets;
+use ipam_core::{SecurityGroupId, SubnetId};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
 
@@ -50,6 +51,41 @@ pub(super) fn snat_exclude(read: &mut Reader<'_>) -> Vec<IpNet> {
         }
     }
     nets
+}
+
+/// Explicit subnets go before discovery by tag. An id that EC2 could not have made is a refusal: new
+/// ENIs would go somewhere else than was meant.
+pub(super) fn subnets(read: &mut Reader<'_>) -> Subnets {
+    const LIST: &str = "IPAMD_SUBNET_IDS";
+    const ONE: &str = "IPAMD_ENI_SUBNET";
+    let discovery = read.flag("ENABLE_SUBNET_DISCOVERY");
+    let cluster = read.text("CLUSTER_NAME").filter(|name| !name.is_empty());
+    let (name, text) = match (read.text(LIST), read.text(ONE)) {
+        (Some(list), one) => {
+            if one.is_some() {
+                read.tell(Severity::Note, ONE, format!("{LIST} goes before it"));
+            }
+            (LIST, list)
+        }
+        (None, Some(one)) => (ONE, one),
+        (None, None) if discovery => return Subnets::Tagged { cluster },
+        (None, None) => return Subnets::Primary,
+    };
+    let mut ids: Vec<SubnetId> = Vec::new();
+    for id in text.split(',').map(str::trim).filter(|id| !id.is_empty()) {
+        let digits = id.strip_prefix("subnet-").unwrap_or_default();
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            let text = format!("\"{}\" is not a subnet's id", id.escape_debug());
+            read.tell(Severity::Refusal, name, text);
+        } else if !ids.iter().any(|known| known.as_str() == id) {
+            ids.push(SubnetId::from(id));
+        }
+    }
+    if ids.is_empty() {
+        Subnets::Primary
+    } else {
+        Subnets::Listed(ids)
+    }
 }
 
 /// `None` if not set.

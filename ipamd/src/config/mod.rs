@@ -188,7 +188,6 @@ fn engine(read: &mut Reader<'_>) -> Settings {
         snat: !read.flag("AWS_VPC_K8S_CNI_EXTERNALSNAT"),
         snat_exclude: lists::snat_exclude(read),
         add_timeout: millis(read.number("IPAMD_ADD_TIMEOUT_MS", 1..=LONGEST_MS), 30_000),
-        subnet: read.text("IPAMD_ENI_SUBNET").map(ipam_core::SubnetId),
         security_groups: lists::security_groups(read),
         provisioning: !read.flag("DISABLE_NETWORK_RESOURCE_PROVISIONING"),
         orphans: match (
@@ -221,6 +220,7 @@ fn policy(read: &mut Reader<'_>) -> Policy {
                 .unwrap_or(30)
                 .into(),
         ),
+        subnets: lists::subnets(read),
     };
     if policy.prefixes
         && policy.warm_prefix == 0

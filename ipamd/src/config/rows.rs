@@ -29,7 +29,7 @@ pub(super) const PEER: &[Knob] = &[
     knob("ENABLE_IPv4", "true", Bool, Works, "Pods get IPv4 addresses."),
     knob("ENABLE_IPv6", "false", Bool, RefuseUnless("false"), "Pods get IPv6 addresses."),
     knob("ENABLE_PREFIX_DELEGATION", "false", Bool, Works, "Take /28 prefixes instead of single addresses. On instance types without prefixes, single addresses are taken."),
-    knob("ENABLE_SUBNET_DISCOVERY", "true", Bool, WarnUnless("false"), "New ENIs may go to any subnet of the zone tagged `kubernetes.io/role/cni`. Today they go to the primary ENI's subnet, or to `IPAMD_ENI_SUBNET`."),
+    knob("ENABLE_SUBNET_DISCOVERY", "true", Bool, Works, "New ENIs may go to any subnet of the zone tagged `kubernetes.io/role/cni`; the value 0 excludes a subnet. Tags `cni.networking.k8s.aws/cluster/NAME` keep it for clusters of these names. Otherwise they go to the primary ENI's subnet."),
     knob("MANAGE_UNTAGGED_ENI", "true", Bool, Works, "Use ENIs that lack the tag `node.k8s.amazonaws.com/instance_id` of this node."),
     // Warm pool
     knob("WARM_ENI_TARGET", "1", Number("ENIs, 0 or more"), Works, "Whole ENIs' worth of free addresses. Not used with an IP target, nor with prefixes."),
@@ -109,7 +109,8 @@ pub(super) const OURS: &[Knob] = &[
     knob("IPAMD_BOOT_ID", "", Text("an id"), Works, "Instead of `/proc/sys/kernel/random/boot_id`, for simulated nodes."),
     knob("IPAMD_ADD_TIMEOUT_MS", "30000", Number("milliseconds, 1 to 600000"), Works, "How long an ADD waits for an address if its caller does not say."),
     knob("IPAMD_MAX_PODS", "", Number("pods, 1 or more"), Works, "The kubelet's `maxPods`; by instance type if not set."),
-    knob("IPAMD_ENI_SUBNET", "", Text("a subnet id"), Works, "Subnet of new ENIs; the primary ENI's if not set."),
+    knob("IPAMD_SUBNET_IDS", "", Text("subnet ids, commas between"), Works, "Subnets of new ENIs, whatever their tags; those of another zone are passed over. For shared VPCs, where the owner's tags can't be seen."),
+    knob("IPAMD_ENI_SUBNET", "", Text("a subnet id"), Works, "The same for one subnet, without asking EC2 about it; `IPAMD_SUBNET_IDS` goes before it."),
     knob("IPAMD_ENI_SECURITY_GROUPS", "", Text("security group ids, commas between"), Works, "Security groups of new ENIs; the primary ENI's if not set."),
     knob("IPAMD_EC2_TIMEOUT_MS", "", Number("milliseconds, 100 to 600000"), Works, "Time limit of one EC2 call; goes before `HTTP_TIMEOUT`."),
     knob("IPAMD_IMDS_TIMEOUT_MS", "5000", Number("milliseconds, 100 to 600000"), Works, "Time limit of one look at the instance metadata."),

@@ -1,4 +1,5 @@
 use super::*;
+use ipam_core::plan::Subnets;
 use std::collections::BTreeMap;
 
 fn load(settings: &[(&str, &str)]) -> Loaded {
@@ -154,6 +155,9 @@ fn what_would_change_the_datapath_is_refused() {
         ("AWS_VPC_K8S_CNI_CONNMARK", "0x100"),
         ("NETWORK_POLICY_ENFORCING_MODE", "strict"),
         ("ENABLE_IPv4", "false"),
+        ("IPAMD_SUBNET_IDS", "subnet-1,sg-2"),
+        ("IPAMD_SUBNET_IDS", "subnet-"),
+        ("IPAMD_ENI_SUBNET", "10.0.0.0/24"),
         ("AWS_VPC_ENI_MTU", "575"),
         ("AWS_VPC_ENI_MTU", "9002"),
         ("POD_MTU", "big"),
@@ -249,6 +253,28 @@ fn lists_and_tags_skip_what_they_must() {
     );
     let bad = load(&[("ADDITIONAL_ENI_TAGS", "{")]);
     assert_eq!(worst(&bad), Some(Severity::Mistake));
+}
+
+#[test]
+fn subnets_are_listed_or_found() {
+    let subnets = |settings: &[(&str, &str)]| {
+        let loaded = load(settings);
+        assert!(loaded.at_least(Severity::Mistake).next().is_none());
+        loaded.config.engine.policy.subnets
+    };
+    let listed = |ids: &[&str]| Subnets::Listed(ids.iter().map(|id| (*id).into()).collect());
+    let tagged = |cluster: Option<&str>| Subnets::Tagged {
+        cluster: cluster.map(Into::into),
+    };
+    assert_eq!(subnets(&[]), tagged(None));
+    assert_eq!(subnets(&[("CLUSTER_NAME", "blue")]), tagged(Some("blue")));
+    let off = ("ENABLE_SUBNET_DISCOVERY", "false");
+    assert_eq!(subnets(&[off]), Subnets::Primary);
+    let list = ("IPAMD_SUBNET_IDS", " subnet-0a, subnet-1b,,subnet-0a");
+    assert_eq!(subnets(&[list, off]), listed(&["subnet-0a", "subnet-1b"]));
+    let one = ("IPAMD_ENI_SUBNET", "subnet-2c");
+    assert_eq!(subnets(&[one]), listed(&["subnet-2c"]));
+    assert_eq!(subnets(&[one, list]), listed(&["subnet-0a", "subnet-1b"]));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod calls;
 mod failure;
 mod orphans;
+mod subnets;
 mod tags;
 mod view;
 
@@ -23,9 +24,8 @@ use aws_sdk_ec2::types::{Filter, NetworkInterface};
 use calls::incomplete;
 use failure::failure;
 use ipam_core::cloud::{CloudError, ErrorClass};
-use ipam_core::{Block, BlockKind, EniId, EniView, Family, InstanceId, SubnetId};
+use ipam_core::{Block, BlockKind, EniId, EniView, Family, InstanceId, SubnetView};
 use ipam_engine::ports::{Cloud, CreateEni, EniTag, Fut, Sighting};
-use ipnet::Ipv4Net;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -88,31 +88,6 @@ impl Ec2 {
         view
     }
 
-    /// Asks for the size of a subnet that IMDS has not named. Without an answer, ENIs there have no
-    /// address that can be wired, and the next look tries again.
-    async fn learn_subnet(&self, client: &Client, subnet: SubnetId) {
-        let answer = client
-            .describe_subnets()
-            .subnet_ids(subnet.as_str())
-            .send()
-            .await;
-        let net = match &answer {
-            Ok(answer) => answer
-                .subnets()
-                .first()
-                .and_then(|subnet| subnet.cidr_block.as_deref()),
-            Err(error) => {
-                tracing::warn!(%subnet, error = %failure("DescribeSubnets", error),
-                    "the size of a subnet is not known");
-                None
-            }
-        };
-        if let Some(net) = net.and_then(|net| net.parse::<Ipv4Net>().ok()) {
-            self.site.learn_subnet(subnet, net);
-        }
-    }
-
-    /// Every ENI that passes all filters.
     async fn pages(
         &self,
         client: &Client,
@@ -201,6 +176,10 @@ impl Cloud for Ec2 {
 
     fn detach(&self, attachment: String) -> Fut<'_, Result<(), CloudError>> {
         Box::pin(self.detach_eni(attachment))
+    }
+
+    fn subnets(&self) -> Fut<'_, Result<Vec<SubnetView>, CloudError>> {
+        Box::pin(self.describe_subnets())
     }
 
     fn delete(&self, eni: EniId) -> Fut<'_, Result<(), CloudError>> {

@@ -69,6 +69,7 @@ fn facts() -> NodeFacts {
         instance_type: "m5.large".into(),
         region: "eu-west-1".into(),
         zone: "eu-west-1a".into(),
+        vpc: Some("vpc-1".into()),
         primary_mac: Mac([2, 0, 0, 0, 0, 1]),
         node_ip: "10.0.0.9".parse().expect("parses"),
         vpc_cidrs: Vec::new(),

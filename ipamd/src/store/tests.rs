@@ -67,6 +67,7 @@ fn facts(instance: &str) -> NodeFacts {
         instance_type: "m5.large".into(),
         region: "eu-west-1".into(),
         zone: "eu-west-1a".into(),
+        vpc: Some("vpc-1".into()),
         primary_mac: Mac([2, 0, 0, 0, 1, 0]),
         node_ip: Ipv4Addr::new(10, 0, 0, 9),
         vpc_cidrs: Vec::new(),

@@ -3,7 +3,9 @@
 use crate::world::World;
 use ipam_core::cloud::classify;
 use ipam_core::eni::AttachmentId;
-use ipam_core::{AttachmentView, Block, BlockKind, EniId, EniView, Family, Mac, Timestamp};
+use ipam_core::{
+    AttachmentView, Block, BlockKind, EniId, EniView, Family, Mac, SubnetView, Timestamp,
+};
 use ipam_engine::ports::{Cloud, CloudError, CreateEni, EniTag, ErrorClass, Fut, Sighting};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -90,6 +92,16 @@ impl ModelCloud {
             (CREATED_TAG.to_owned(), now.0.to_string()),
             (CLUSTER_TAG.to_owned(), CLUSTER.to_owned()),
         ])
+    }
+
+    /// The VPC and the zone that this node is in.
+    fn facts(&self) -> Option<(String, String)> {
+        let enis = self.world.vpc().enis(self.world.time());
+        let mine = enis.into_iter().find(|eni| {
+            let attachment = eni.attachment.as_ref();
+            attachment.is_some_and(|a| a.instance.as_str() == self.instance)
+        })?;
+        Some((mine.vpc.as_str().to_owned(), mine.zone))
     }
 
     /// An ENI as the engine wants it; the subnet's prefix length comes from IMDS in the daemon and
@@ -370,6 +382,37 @@ impl Cloud for ModelCloud {
             self.call(Action::DetachNetworkInterface(request))
                 .await
                 .map(drop)
+        })
+    }
+
+    fn subnets(&self) -> Fut<'_, Result<Vec<SubnetView>, CloudError>> {
+        Box::pin(async {
+            let facts = self.facts();
+            let (vpc, zone) = facts.ok_or_else(|| unexpected("DescribeSubnets"))?;
+            let mut all = Vec::new();
+            let mut next_token = None;
+            loop {
+                let by = Describe {
+                    max_results: Some(100),
+                    next_token,
+                    ..Describe::default()
+                }
+                .filter("vpc-id", &vpc)
+                .filter("availability-zone", &zone);
+                let Response::Subnets(page) = self.call(Action::DescribeSubnets(by)).await? else {
+                    return Err(unexpected("DescribeSubnets"));
+                };
+                all.extend(page.items.into_iter().map(|subnet| SubnetView {
+                    id: subnet.id.as_str().into(),
+                    cidr: Some(subnet.cidr.into()),
+                    available: subnet.available,
+                    tags: subnet.tags,
+                }));
+                next_token = page.next_token;
+                if next_token.is_none() {
+                    return Ok(all);
+                }
+            }
         })
     }
 

@@ -69,6 +69,7 @@ impl ModelMetadata {
             instance_type: info.instance_type.clone(),
             region,
             zone: primary.zone.clone(),
+            vpc: Some(primary.vpc.as_str().into()),
             primary_mac: Mac(primary.mac.0),
             node_ip: primary.private_ip,
             vpc_cidrs: cidrs.into_iter().map(Into::into).collect(),

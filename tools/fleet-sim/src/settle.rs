@@ -66,7 +66,6 @@ pub fn settings(policy: Policy) -> Settings {
         snat: true,
         snat_exclude: Vec::new(),
         add_timeout: Duration::from_secs(30),
-        subnet: None,
         security_groups: None,
         provisioning: true,
         orphans: OrphanScope::Instance,

@@ -99,11 +99,13 @@ async fn a_cold_burst_takes_one_assign() {
         BTreeMap::from([
             ("AssignPrivateIpAddresses".to_owned(), 1),
             ("DescribeNetworkInterfaces".to_owned(), 1),
+            // Beside it: whether pods may have addresses in the node's subnet.
+            ("DescribeSubnets".to_owned(), 1),
         ])
     );
     // Steady state costs nothing but one look for what an earlier run may have left.
     tokio::time::sleep(Duration::from_secs(1700)).await;
-    assert_eq!(total(&world), 3);
+    assert_eq!(total(&world), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,8 +122,8 @@ async fn a_cold_burst_attaches_enis_side_by_side() {
     assert_eq!(up, 110);
     assert!(took < Duration::from_secs(4), "{took:?}");
     tokio::time::sleep(Duration::from_secs(60)).await;
-    // Describe, Assign, and three times Create, Attach, Modify.
-    assert_eq!(total(&world), 11, "{:?}", calls(&world));
+    // Describe and DescribeSubnets, Assign, and three times Create, Attach, Modify.
+    assert_eq!(total(&world), 12, "{:?}", calls(&world));
     assert_eq!(world.vpc().books(world.time()), vec![]);
 }
 

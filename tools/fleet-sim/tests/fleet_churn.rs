@@ -191,6 +191,11 @@ async fn steady_state_writes_nothing_and_reads_seldom() {
         let reads = described(&after) - described(&before);
         assert!((32..=48).contains(&reads), "{reads}");
         after.insert("DescribeNetworkInterfaces".into(), described(&before));
+        // And beside every second of them, whether pods may still be where they are.
+        let looks = |calls: &BTreeMap<String, u64>| calls["DescribeSubnets"];
+        let reads = looks(&after) - looks(&before);
+        assert!((14..=24).contains(&reads), "{reads}");
+        after.insert("DescribeSubnets".into(), looks(&before));
         assert_eq!(after, before);
     }
 }

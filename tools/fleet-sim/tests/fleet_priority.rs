@@ -7,7 +7,7 @@ mod fleet;
 use fleet::together;
 use fleet_sim::settle::settings;
 use fleet_sim::{Node, World};
-use ipam_core::plan::Policy;
+use ipam_core::plan::{Policy, Subnets};
 use std::time::Duration;
 use vpc_model::{Effect, Fault, NodeSpec, SubnetSpec, VpcSpec};
 
@@ -159,7 +159,7 @@ async fn one_subnets_fault_is_not_the_nodes() {
     let other = world.vpc().subnets();
     let other = other.iter().find(|s| s.cidr.prefix_len() == 18).unwrap();
     let mut settings = settings(warm_two());
-    settings.subnet = Some(other.id.as_str().into());
+    settings.policy.subnets = Subnets::Listed(vec![other.id.as_str().into()]);
     let node = &mut nodes[0];
     node.start(settings);
     let took = burst(&world, node, 0..60).await;

@@ -64,6 +64,7 @@ impl Tally {
 pub(crate) fn counts(eni: &Eni, state: BlockState) -> bool {
     use crate::Phase::{Attached, Created, Creating, Ready};
     eni.unmanaged.is_none()
+        && !eni.excluded
         && matches!(eni.phase, Creating | Created | Attached | Ready)
         && matches!(state, BlockState::Confirmed | BlockState::Unconfirmed)
 }

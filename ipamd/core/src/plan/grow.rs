@@ -1,7 +1,9 @@
 //! More addresses: all that are needed, at once.
 
-use super::{Action, Call, Draft, Note, Scope, target};
+use super::{Action, Call, Draft, Note, Scope, subnets, target};
+use crate::datastore::counts;
 use crate::{Block, BlockKind, Eni, EniHandle, Family, Intent, Phase, SubnetId};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -18,14 +20,23 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
         &draft.tally,
         draft.input.waiting,
     );
-    if draft.supply >= goal.keep {
+    let kind = draft.right_kind();
+    // Free addresses in blocks of the other kind serve pods that wait, and are no warm ones as long
+    // as the right kind can be had: so the pool drains from one mode to the other.
+    let drain = drain(draft, kind);
+    if draft.supply >= goal.keep.saturating_add(drain) {
         if draft.coming > 0 {
             draft.plan.report.note(Note::Growing(draft.coming));
         }
         draft.not_short();
         return 0;
     }
-    let short = goal.grow_to - draft.supply;
+    let needs = if draft.supply < goal.keep {
+        goal.grow_to - draft.supply
+    } else {
+        0
+    };
+    let short = (goal.grow_to + drain).saturating_sub(draft.supply);
     draft.pressed = draft.starving();
     if !draft.pressed && !draft.warm_growth_is_due() {
         draft.plan.report.note(Note::Growing(short + draft.coming));
@@ -33,44 +44,76 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
     }
     let (before, planned) = (draft.pace, draft.plan.actions.len());
     let ahead = draft.step(short);
-    let rest = fill_enis(draft, short + ahead);
-    // What is taken in advance is worth no ENI of its own.
-    let rest = new_enis(draft, rest.saturating_sub(ahead), rest.min(ahead));
-    make_room(draft, rest);
+    let promised = draft.tally.free().saturating_add(draft.coming);
+    let left = fill_enis(draft, short + ahead, kind);
+    let bought = short + ahead - left;
+    let rest = needs.saturating_sub(bought);
+    let unmet = draft
+        .input
+        .waiting
+        .saturating_sub(promised.saturating_add(bought))
+        .min(rest);
+    let rest = if kind == BlockKind::Address {
+        // What is taken in advance is worth no ENI of its own.
+        new_enis(draft, rest, left.min(ahead), kind)
+    } else {
+        by_single_addresses(draft, rest, unmet)
+    };
+    make_room(draft, rest.max(left.min(drain)));
     if draft.plan.actions.len() == planned {
         draft.pace = before;
     } else {
         draft.grew(rest > 0);
     }
-    if rest < short || draft.coming > 0 {
+    if rest < needs || draft.coming > 0 {
         draft.plan.report.note(Note::Growing(draft.coming));
     }
     short
 }
 
-/// The kind of block to ask of a subnet now: prefixes if wanted and to be had, else single
-/// addresses; `None` while the subnet has neither.
-fn kind_for(draft: &mut Draft<'_>, subnet: &SubnetId) -> Option<BlockKind> {
-    let wanted: &[BlockKind] = if draft.prefixes() {
-        &[BlockKind::Prefix, BlockKind::Address]
-    } else {
-        &[BlockKind::Address]
-    };
-    for &kind in wanted {
-        let memory = draft.input.memory;
-        let Some(hold) = memory.held(&[Scope::Subnet(subnet.clone(), kind)], draft.now) else {
-            return Some(kind);
-        };
-        let (error, until) = (hold.error.clone(), hold.until);
-        let (subnet, kind) = (Some(subnet.clone()), Some(kind));
-        draft.plan.report.note(Note::Held {
-            error,
-            subnet,
-            kind,
-            until,
-        });
+/// What prefixes on the ENIs that are there do not bring: single addresses for those who wait, at
+/// once; then new ENIs with prefixes; then single addresses for all the rest. Returns what is still
+/// missing.
+fn by_single_addresses(draft: &mut Draft<'_>, missing: u32, unmet: u32) -> u32 {
+    let rest = missing - (unmet - fill_enis(draft, unmet, BlockKind::Address));
+    let rest = new_enis(draft, rest, 0, BlockKind::Prefix);
+    let rest = fill_enis(draft, rest, BlockKind::Address);
+    new_enis(draft, rest, 0, BlockKind::Address)
+}
+
+/// Free addresses in blocks of the other kind, if the right kind can be had on an ENI that is there.
+fn drain(draft: &mut Draft<'_>, kind: BlockKind) -> u32 {
+    let wrong = draft.free_of_wrong_kind();
+    if wrong == 0 {
+        return 0;
     }
-    None
+    let store = draft.store;
+    let gives_way = |draft: &Draft<'_>, eni: &Eni| {
+        kind == BlockKind::Prefix && !idle_addresses(draft, eni).is_empty()
+    };
+    let possible = store.enis.values().any(|eni| {
+        takes_blocks(eni)
+            && (room(draft, eni) > 0 || gives_way(draft, eni))
+            && can_have(draft, &eni.subnet, kind)
+    });
+    if possible { wrong } else { 0 }
+}
+
+/// Whether this kind of block may be asked of a subnet now; a hold is told.
+pub(super) fn can_have(draft: &mut Draft<'_>, subnet: &SubnetId, kind: BlockKind) -> bool {
+    let memory = draft.input.memory;
+    let Some(hold) = memory.held(&[Scope::Subnet(subnet.clone(), kind)], draft.now) else {
+        return true;
+    };
+    let (error, until) = (hold.error.clone(), hold.until);
+    let (subnet, kind) = (Some(subnet.clone()), Some(kind));
+    draft.plan.report.note(Note::Held {
+        error,
+        subnet,
+        kind,
+        until,
+    });
+    false
 }
 
 /// Of `wanted` blocks, how many to ask for at once: no more than EC2 lately granted.
@@ -91,7 +134,7 @@ fn slots(draft: &Draft<'_>) -> u32 {
 /// One Assign for each attached ENI with room, the first ENIs first. An ENI that is busy with a call
 /// keeps its room for the next plan: waiting for it is cheaper than another ENI. Returns what is
 /// still missing.
-fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
+fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
     let store = draft.store;
     let mut enis: Vec<&Eni> = store
         .enis
@@ -108,12 +151,9 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
         if missing == 0 || draft.rest_can_wait() {
             break;
         }
-        if held {
+        if held || !can_have(draft, &eni.subnet, kind) {
             continue;
         }
-        let Some(kind) = kind_for(draft, &eni.subnet) else {
-            continue;
-        };
         let wanted = room(draft, eni).min(blocks(kind, missing));
         let count = batch(draft, &eni.subnet, kind, wanted);
         if count == 0 {
@@ -139,6 +179,7 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32) -> u32 {
             None => draft.plan.report.note(Note::Growing(draft.coming)),
         }
         // What is not asked for now has its room here, too.
+        draft.asked.insert(eni.handle, wanted);
         missing = missing.saturating_sub(kind.capacity(Family::V4).saturating_mul(wanted));
     }
     missing
@@ -150,8 +191,9 @@ fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
         Some(Intent::Create { count, .. } | Intent::Assign { count, .. }) => *count,
         _ => 0,
     };
+    let now = draft.asked.get(&eni.handle).copied().unwrap_or(0);
     let held = u32::try_from(eni.blocks.len()).unwrap_or(u32::MAX);
-    slots(draft).saturating_sub(held.saturating_add(asked))
+    slots(draft).saturating_sub(held.saturating_add(asked).saturating_add(now))
 }
 
 /// Where every slot is taken and prefixes are wanted, single addresses that nobody uses give way: a
@@ -170,20 +212,16 @@ fn make_room(draft: &mut Draft<'_>, missing: u32) {
         let Some(id) = eni.id.clone().filter(|_| wanted > 0) else {
             continue;
         };
-        if !draft.idle(eni)
-            || kind_for(draft, &eni.subnet) != Some(BlockKind::Prefix)
+        let full = room(draft, eni) == 0;
+        if !full
+            || !draft.idle(eni)
+            || !can_have(draft, &eni.subnet, BlockKind::Prefix)
             || !draft.may(Call::Unassign, draft.starving())
         {
             continue;
         }
-        let idle = |b: &&Block| b.kind() == BlockKind::Address && draft.tally.of(b).idle();
-        let blocks: Vec<Block> = eni
-            .blocks
-            .keys()
-            .filter(idle)
-            .take(wanted)
-            .copied()
-            .collect();
+        let mut blocks = idle_addresses(draft, eni);
+        blocks.truncate(wanted);
         if !blocks.is_empty() {
             wanted -= blocks.len();
             draft.act(Action::Unassign {
@@ -195,22 +233,36 @@ fn make_room(draft: &mut Draft<'_>, missing: u32) {
     }
 }
 
+/// Single addresses that nobody uses or used of late, and that are not on their way out already.
+fn idle_addresses(draft: &Draft<'_>, eni: &Eni) -> Vec<Block> {
+    eni.blocks
+        .iter()
+        .filter(|(block, state)| {
+            block.kind() == BlockKind::Address
+                && counts(eni, **state)
+                && draft.tally.of(block).idle()
+        })
+        .map(|(block, _)| *block)
+        .collect()
+}
+
 /// Takes blocks now or after the calls that are under way.
 fn will_take_blocks(eni: &Eni) -> bool {
     let coming = matches!(eni.phase, Phase::Creating | Phase::Created);
-    takes_blocks(eni) || coming && eni.unmanaged.is_none() && eni.in_doubt_since.is_none()
+    takes_blocks(eni)
+        || coming && eni.unmanaged.is_none() && !eni.excluded && eni.in_doubt_since.is_none()
 }
 
 fn takes_blocks(eni: &Eni) -> bool {
     eni.unmanaged.is_none()
+        && !eni.excluded
         && matches!(eni.phase, Phase::Attached | Phase::Ready)
         && eni.in_doubt_since.is_none()
 }
 
 /// As many new ENIs as the rest takes, side by side, the last one with some addresses `ahead`. Returns
 /// what is still missing.
-fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32) -> u32 {
-    let mut made: Vec<u32> = Vec::new();
+fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind) -> u32 {
     let card = draft.input.limits.default_card;
     let limits = draft.input.limits;
     let allowed = draft
@@ -225,9 +277,27 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32) -> u32 {
         .filter(|e| e.takes_slot() && e.card == card)
         .count();
     let present = u32::try_from(present).unwrap_or(u32::MAX);
-    let Some(subnet) = draft.input.subnet.cloned() else {
-        return missing;
-    };
+    // What an earlier pass of this plan makes, and what it takes of each subnet.
+    let mut made: Vec<u32> = Vec::new();
+    let mut planned: BTreeMap<SubnetId, u32> = BTreeMap::new();
+    for action in &draft.plan.actions {
+        if let Action::Create {
+            subnet,
+            device_index,
+            kind,
+            count,
+            ..
+        } = action
+            && !draft
+                .store
+                .enis
+                .values()
+                .any(|e| Some(e.handle) == action.handle())
+        {
+            made.push(*device_index);
+            *planned.entry(subnet.clone()).or_default() += kind.capacity(Family::V4) * count + 1;
+        }
+    }
     while missing > 0 && !draft.rest_can_wait() {
         let made_count = u32::try_from(made.len()).unwrap_or(u32::MAX);
         if present.saturating_add(made_count) >= allowed {
@@ -238,39 +308,39 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32) -> u32 {
             });
             break;
         }
-        if let Some(hold) = draft.input.memory.held(&[Scope::NewEni], draft.now) {
-            let (error, until) = (hold.error.clone(), hold.until);
-            draft.plan.report.note(Note::Held {
-                error,
-                subnet: None,
-                kind: None,
-                until,
-            });
+        if draft.held_new_eni(&Scope::NewEni) {
             break;
         }
-        let Some(kind) = kind_for(draft, &subnet) else {
-            break;
+        let Some(candidates) = subnets::candidates(draft) else {
+            draft.plan.report.note(Note::Growing(draft.coming));
+            // The answer is under way, and comes before anything else is tried.
+            return 0;
         };
         let wanted = slots(draft).min(blocks(kind, missing + ahead));
-        let count = batch(draft, &subnet, kind, wanted);
-        if count == 0 || !draft.may(Call::Create, draft.starving()) {
+        let place = subnets::place(draft, &candidates, (kind, wanted), &planned);
+        let Some(place) = place.filter(|place| place.count > 0) else {
+            break;
+        };
+        if !draft.may(Call::Create, draft.starving()) {
             break;
         }
         draft.makes_eni();
         let handle = EniHandle(draft.store.next_handle().0 + u64::from(made_count));
         let device_index = next_index(draft, card, &made);
         made.push(device_index);
-        arrange(draft, kind, count);
-        missing = missing.saturating_sub(kind.capacity(Family::V4).saturating_mul(wanted));
+        *planned.entry(place.subnet.clone()).or_default() +=
+            kind.capacity(Family::V4) * place.count + 1;
+        arrange(draft, kind, place.count);
+        missing = missing.saturating_sub(kind.capacity(Family::V4).saturating_mul(place.wanted));
         draft.act(Action::Create {
             handle,
             token: format!("{}-{}", draft.input.token_prefix, handle.0),
-            subnet: subnet.clone(),
+            subnet: place.subnet,
             card,
             device_index,
             family: Family::V4,
-            kind,
-            count,
+            kind: place.kind,
+            count: place.count,
         });
     }
     missing

@@ -21,6 +21,10 @@ pub enum Scope {
     Subnet(SubnetId, BlockKind),
     /// New ENIs.
     NewEni,
+    /// New ENIs in this subnet.
+    NewEniIn(SubnetId),
+    /// DescribeSubnets.
+    Subnets,
     /// Anything on this ENI.
     Eni(EniHandle),
 }
@@ -34,6 +38,8 @@ impl Scope {
             Self::Describe => "describe",
             Self::Subnet(..) => "subnet",
             Self::NewEni => "new_eni",
+            Self::NewEniIn(_) => "new_eni_in",
+            Self::Subnets => "subnets",
             Self::Eni(_) => "eni",
         }
     }
@@ -57,6 +63,9 @@ pub struct Surplus {
     pub since: Timestamp,
     /// The least it was: what can go without being missed.
     pub low: u32,
+    /// The same without the free addresses in blocks of the other kind: what can go of the right
+    /// kind.
+    pub low_right: u32,
 }
 
 /// See the module.
@@ -95,6 +104,8 @@ pub struct Memory {
     pub(crate) spread: bool,
     /// Of the jitter.
     pub(crate) seed: u64,
+    /// What EC2 told of subnets.
+    pub(crate) subnets: super::subnets::Book,
     /// xorshift state of the jitter.
     jitter: u64,
 }
@@ -110,6 +121,7 @@ impl Memory {
             resumed: known,
             seed,
             jitter: mix(seed) | 1,
+            subnets: super::subnets::Book::new(known),
             ..Self::default()
         }
     }
@@ -133,6 +145,18 @@ impl Memory {
     /// All holds that are not over.
     pub fn holds(&self, now: Timestamp) -> impl Iterator<Item = (&Scope, &Hold)> {
         self.holds.iter().filter(move |(_, hold)| hold.until > now)
+    }
+
+    /// Failures in a row in a scope.
+    pub(crate) fn failures(&self, scope: &Scope) -> u32 {
+        self.holds.get(scope).map_or(0, |hold| hold.failures)
+    }
+
+    /// Whether the last that was heard from this subnet, or of new ENIs in it, was a refusal.
+    pub(crate) fn blemished(&self, subnet: &SubnetId, kind: BlockKind) -> bool {
+        self.holds
+            .contains_key(&Scope::Subnet(subnet.clone(), kind))
+            || self.holds.contains_key(&Scope::NewEniIn(subnet.clone()))
     }
 
     /// The ends of all holds that are not over.
@@ -200,9 +224,9 @@ const fn backoff(class: ErrorClass) -> (Duration, Duration) {
     let secs = Duration::from_secs;
     match class {
         // Somebody has to free or add addresses: minutes, not seconds.
-        ErrorClass::SubnetFull | ErrorClass::NoFreePrefix | ErrorClass::AccountFull => {
-            (secs(30), secs(300))
-        }
+        ErrorClass::SubnetFull | ErrorClass::AccountFull => (secs(30), secs(300)),
+        // Single addresses serve meanwhile.
+        ErrorClass::NoFreePrefix => (secs(30), secs(600)),
         ErrorClass::Unauthorized | ErrorClass::PrefixUnsupported => (secs(30), secs(600)),
         ErrorClass::InstanceFull | ErrorClass::EniFull => (secs(10), secs(300)),
         ErrorClass::Throttled => (secs(1), secs(60)),

@@ -35,6 +35,7 @@ const GATHER: Duration = Duration::from_secs(1);
 /// warm addresses where there were enough before the restart. A fleet's first calls come at a rate
 /// near to what EC2's buckets hold, and a lone node hardly waits.
 const FIRST_DESCRIBE: Duration = Duration::from_secs(2);
+const FIRST_SUBNETS: Duration = Duration::from_secs(4);
 const FIRST_GROWTH: Duration = Duration::from_secs(3);
 const GROWTH_AFTER_RESTART: Duration = Duration::from_secs(30);
 
@@ -131,6 +132,11 @@ impl Memory {
     /// When EC2 is asked for the first time, if nobody waits.
     pub(super) fn first_describe(&self) -> Timestamp {
         self.started + self.part_of(FIRST_DESCRIBE, self.started)
+    }
+
+    /// When EC2 is asked for the subnets for the first time, if nobody waits.
+    pub(super) fn first_subnets(&self) -> Timestamp {
+        self.started + self.part_of(FIRST_SUBNETS, self.started)
     }
 
     /// When EC2 is asked again, if nothing gives cause: nodes that started together drift apart.

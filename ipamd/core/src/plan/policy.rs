@@ -1,6 +1,35 @@
 //! What a person sets.
 
+use crate::SubnetId;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
+
+/// Where new ENIs go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subnets {
+    /// To the primary ENI's subnet (`ENABLE_SUBNET_DISCOVERY=false`).
+    Primary,
+    /// To any subnet of the zone whose tags admit it; see [`crate::SubnetView::verdict`].
+    Tagged {
+        /// `CLUSTER_NAME`
+        cluster: Option<String>,
+    },
+    /// To these (`IPAMD_SUBNET_IDS`), whatever their tags: in a shared VPC the owner's can't be seen.
+    Listed(Vec<SubnetId>),
+}
+
+impl Subnets {
+    /// Whether there is something to choose, so that EC2 is asked.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        match self {
+            Self::Primary => false,
+            Self::Tagged { .. } => true,
+            Self::Listed(ids) => ids.len() > 1,
+        }
+    }
+}
 
 /// Address mode and warm targets: what a person sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +51,8 @@ pub struct Policy {
     pub max_pods: Option<u32>,
     /// `IP_COOLDOWN_PERIOD`. Default 30 s.
     pub cooldown: Duration,
+    /// `ENABLE_SUBNET_DISCOVERY`, `IPAMD_SUBNET_IDS`.
+    pub subnets: Subnets,
 }
 
 impl Default for Policy {
@@ -35,6 +66,7 @@ impl Default for Policy {
             max_eni: None,
             max_pods: None,
             cooldown: Duration::from_secs(30),
+            subnets: Subnets::Tagged { cluster: None },
         }
     }
 }

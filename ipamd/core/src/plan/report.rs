@@ -39,6 +39,19 @@ pub enum Note {
     },
     /// An ENI's last write has no known outcome.
     InDoubt(EniHandle, Timestamp),
+    /// EC2 has not told yet in which subnets pods may have addresses.
+    SubnetsUnknown,
+    /// The subnets can't be listed: new ENIs go where the primary ENI is, or where they are set to.
+    Undiscovered {
+        /// What EC2 said.
+        error: CloudError,
+        /// Next try.
+        until: Timestamp,
+    },
+    /// The tags leave no subnet for a new ENI.
+    NoSubnet,
+    /// `IPAMD_SUBNET_IDS` names it, and EC2 does not list it among those of this VPC and zone.
+    NotInZone(SubnetId),
     /// Free addresses are there, but resting.
     Cooling(u32, Timestamp),
     /// Prefixes are wanted but this instance type has none.
@@ -59,6 +72,10 @@ impl Note {
             Self::AtLimit { .. } => "instance_limit",
             Self::Held { error, .. } => error.class.label(),
             Self::InDoubt(..) => "in_doubt",
+            Self::SubnetsUnknown => "ec2_not_answered",
+            Self::Undiscovered { .. } => "subnets_not_listed",
+            Self::NoSubnet => "no_subnet",
+            Self::NotInZone(_) => "subnet_not_in_zone",
             Self::Cooling(..) => "cooling",
             Self::NoPrefixesHere => "prefix_unsupported",
             Self::Surplus(..) => "surplus",
@@ -110,6 +127,21 @@ impl fmt::Display for Note {
                     "a call on ENI #{} was not answered; EC2 is asked at {until}",
                     eni.0
                 )
+            }
+            Self::SubnetsUnknown => {
+                f.write_str("EC2 has not told yet in which subnets pods may have addresses")
+            }
+            Self::Undiscovered { error, until } => write!(
+                f,
+                "the subnets can't be listed, so new ENIs go to the primary ENI's or to those of \
+                 IPAMD_SUBNET_IDS: {error}; next try {until}"
+            ),
+            Self::NoSubnet => f.write_str(
+                "no subnet of this zone may be used for a new ENI (tag kubernetes.io/role/cni, or \
+                 IPAMD_SUBNET_IDS)",
+            ),
+            Self::NotInZone(subnet) => {
+                write!(f, "{subnet} is not a subnet of this VPC and zone")
             }
             Self::Cooling(n, until) => {
                 write!(
@@ -176,7 +208,11 @@ impl Report {
             .find(|n| {
                 !matches!(
                     n,
-                    Note::Surplus(..) | Note::NoPrefixesHere | Note::Growing(_)
+                    Note::Surplus(..)
+                        | Note::NoPrefixesHere
+                        | Note::Growing(_)
+                        | Note::Undiscovered { .. }
+                        | Note::NotInZone(_)
                 )
             })
             .or_else(|| self.notes.first())

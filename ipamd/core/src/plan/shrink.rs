@@ -1,9 +1,31 @@
 //! Fewer addresses: what has been too much for a while goes back, whole ENIs first.
 
-use super::{Action, Call, Draft, ENI_MIN_AGE, Note, Surplus, target};
+use super::{Action, Call, Draft, ENI_MIN_AGE, Note, SHRINK_AFTER, Surplus, target};
 use crate::datastore::counts;
-use crate::{Block, BlockKind, Eni, EniHandle, Phase, Timestamp};
+use crate::{Block, BlockState, Eni, EniHandle, Phase, Timestamp};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+
+/// What may go.
+#[derive(Clone, Copy)]
+struct Excess {
+    /// Addresses in all.
+    all: u32,
+    /// Of these, in blocks of the kind that the pool should be made of: free addresses of the other
+    /// kind are no reason to give these back, since they are bought anew when the others are gone.
+    right: u32,
+}
+
+impl Excess {
+    fn fits(self, (all, right): (u32, u32)) -> bool {
+        all <= self.all && right <= self.right
+    }
+
+    const fn take(&mut self, (all, right): (u32, u32)) {
+        self.all -= all;
+        self.right -= right;
+    }
+}
 
 /// Plans what goes back, or remembers since when there has been too much.
 pub(super) fn shrink(draft: &mut Draft<'_>) {
@@ -17,8 +39,14 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
         &draft.tally,
         0,
     );
-    let surplus = draft.supply.saturating_sub(goal.keep);
-    let (actions, soon) = choose(draft, surplus, goal.whole_enis);
+    let excess = Excess {
+        all: draft.supply.saturating_sub(goal.keep),
+        right: draft
+            .supply
+            .saturating_sub(draft.free_of_wrong_kind())
+            .saturating_sub(goal.keep),
+    };
+    let (actions, soon) = choose(draft, excess, goal.whole_enis);
     if let Some(at) = soon {
         draft.wake(at);
     }
@@ -28,22 +56,28 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
     let seen = match draft.input.memory.surplus {
         Some(s) => Surplus {
             since: s.since,
-            low: s.low.min(surplus),
+            low: s.low.min(excess.all),
+            low_right: s.low_right.min(excess.right),
         },
         None => Surplus {
             since: draft.now,
-            low: surplus,
+            low: excess.all,
+            low_right: excess.right,
         },
     };
     let at = draft.give_back_at(seen.since);
     if at > draft.now {
-        draft.plan.report.note(Note::Surplus(surplus, at));
+        draft.plan.report.note(Note::Surplus(excess.all, at));
         draft.plan.surplus = Some(seen);
         draft.wake(at);
         return;
     }
     // What was too much all the time; a moment's peak stays.
-    let (actions, _) = choose(draft, seen.low, goal.whole_enis);
+    let low = Excess {
+        all: seen.low,
+        right: seen.low_right,
+    };
+    let (actions, _) = choose(draft, low, goal.whole_enis);
     let mut given = false;
     for action in actions {
         if !draft.may(Call::of(&action), false) {
@@ -61,9 +95,9 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
     }
 }
 
-/// What could go if `surplus` addresses went; and when an ENI that is too young could.
-fn choose(draft: &Draft<'_>, surplus: u32, whole_enis: bool) -> (Vec<Action>, Option<Timestamp>) {
-    let mut left = surplus;
+/// What could go of this excess; and when an ENI that is too young could.
+fn choose(draft: &Draft<'_>, excess: Excess, whole_enis: bool) -> (Vec<Action>, Option<Timestamp>) {
+    let mut left = excess;
     let mut actions = Vec::new();
     let mut soon = None;
     let mut enis: Vec<&Eni> = draft
@@ -76,7 +110,7 @@ fn choose(draft: &Draft<'_>, surplus: u32, whole_enis: bool) -> (Vec<Action>, Op
         (
             e.primary,
             draft.store.leases_on(e.handle),
-            capacity(e),
+            capacity(draft, e).0,
             u32::MAX - e.device_index,
         )
     });
@@ -85,10 +119,11 @@ fn choose(draft: &Draft<'_>, surplus: u32, whole_enis: bool) -> (Vec<Action>, Op
         .iter()
         .filter(|e| e.ours && !e.primary && is_idle(draft, e))
     {
-        let Some(attachment) = eni.attachment.clone().filter(|_| capacity(eni) <= left) else {
+        let whole = capacity(draft, eni);
+        let Some(attachment) = eni.attachment.clone().filter(|_| left.fits(whole)) else {
             continue;
         };
-        left -= capacity(eni);
+        left.take(whole);
         settled.push(eni.handle);
         let old_enough = eni.since + ENI_MIN_AGE;
         if old_enough > draft.now {
@@ -101,11 +136,21 @@ fn choose(draft: &Draft<'_>, surplus: u32, whole_enis: bool) -> (Vec<Action>, Op
             });
         }
     }
-    for eni in enis.into_iter().filter(|e| !settled.contains(&e.handle)) {
-        let mut blocks = idle_blocks(draft, eni);
-        // Prefixes left from another mode go one by one, also where addresses go by whole ENIs.
-        blocks.retain(|b| !whole_enis || b.kind() == BlockKind::Prefix);
-        let blocks = fitting(blocks, &mut left);
+    enis.retain(|e| !settled.contains(&e.handle));
+    // The other kind's go first, wherever they are.
+    let right = draft.right_kind();
+    let mut going: BTreeMap<EniHandle, Vec<Block>> = BTreeMap::new();
+    for wanted in [false, true] {
+        for eni in &enis {
+            let mut blocks = idle_blocks(draft, eni);
+            // Of the right kind only whole ENIs, where addresses go by them.
+            blocks.retain(|b| (b.kind() == right) == wanted && !(whole_enis && wanted));
+            let blocks = fitting(draft, blocks, &mut left);
+            going.entry(eni.handle).or_default().extend(blocks);
+        }
+    }
+    for eni in enis {
+        let blocks = going.remove(&eni.handle).unwrap_or_default();
         if let Some(id) = eni.id.clone().filter(|_| !blocks.is_empty()) {
             actions.push(Action::Unassign {
                 handle: eni.handle,
@@ -117,6 +162,57 @@ fn choose(draft: &Draft<'_>, surplus: u32, whole_enis: bool) -> (Vec<Action>, Op
     (actions, soon)
 }
 
+/// ENIs in subnets that are excluded give back what nobody uses, whatever the pool needs, and go when
+/// they are empty.
+pub(super) fn leave_excluded(draft: &mut Draft<'_>) {
+    let store = draft.store;
+    let leaving = store
+        .enis
+        .values()
+        .filter(|e| e.excluded && e.unmanaged.is_none());
+    for eni in leaving {
+        let settled = eni.phase == Phase::Ready && eni.in_doubt_since.is_none();
+        if !settled || !draft.idle(eni) {
+            continue;
+        }
+        let stays =
+            |state: &BlockState| matches!(state, BlockState::Confirmed | BlockState::Unconfirmed);
+        let idle = eni
+            .blocks
+            .iter()
+            .filter(|(block, state)| stays(state) && draft.tally.of(block).idle());
+        let blocks: Vec<Block> = idle.map(|(block, _)| *block).collect();
+        let empty = blocks.len() == eni.blocks.len();
+        // Pods that go one by one are one call now and then.
+        let at = if empty && eni.ours && !eni.primary {
+            eni.since + ENI_MIN_AGE
+        } else if blocks.is_empty() {
+            continue;
+        } else {
+            eni.written_at + SHRINK_AFTER
+        };
+        if at > draft.now {
+            draft.wake(at);
+            continue;
+        }
+        let action = match (eni.attachment.clone(), eni.id.clone()) {
+            (Some(attachment), _) if empty && eni.ours && !eni.primary => Action::Detach {
+                handle: eni.handle,
+                attachment,
+            },
+            (_, Some(id)) if !blocks.is_empty() => Action::Unassign {
+                handle: eni.handle,
+                eni: id,
+                blocks,
+            },
+            _ => continue,
+        };
+        if draft.may(Call::of(&action), false) {
+            draft.act(action);
+        }
+    }
+}
+
 fn is_idle(draft: &Draft<'_>, eni: &Eni) -> bool {
     idle_blocks(draft, eni).len() == eni.blocks.len()
 }
@@ -125,12 +221,23 @@ fn may_shrink(draft: &Draft<'_>, eni: &Eni) -> bool {
     eni.serves() && eni.in_doubt_since.is_none() && !draft.busy.contains(&eni.handle)
 }
 
-fn capacity(eni: &Eni) -> u32 {
-    eni.blocks
-        .iter()
-        .filter(|(_, s)| counts(eni, **s))
-        .map(|(b, _)| b.capacity())
-        .sum()
+/// Addresses of an ENI, and those of them in blocks of the right kind.
+fn capacity(draft: &Draft<'_>, eni: &Eni) -> (u32, u32) {
+    let blocks = eni.blocks.iter().filter(|(_, s)| counts(eni, **s));
+    blocks.fold((0, 0), |(all, right), (block, _)| {
+        let (more, of_right) = weight(draft, block);
+        (all + more, right + of_right)
+    })
+}
+
+fn weight(draft: &Draft<'_>, block: &Block) -> (u32, u32) {
+    let all = block.capacity();
+    let right = if block.kind() == draft.right_kind() {
+        all
+    } else {
+        0
+    };
+    (all, right)
 }
 
 /// Blocks that nobody uses or used of late, from the last to the first.
@@ -145,13 +252,14 @@ fn idle_blocks(draft: &Draft<'_>, eni: &Eni) -> Vec<Block> {
 }
 
 /// As many of the blocks as fit into what is left.
-fn fitting(blocks: Vec<Block>, left: &mut u32) -> Vec<Block> {
+fn fitting(draft: &Draft<'_>, blocks: Vec<Block>, left: &mut Excess) -> Vec<Block> {
     blocks
         .into_iter()
         .filter(|block| {
-            let fits = block.capacity() <= *left;
+            let weight = weight(draft, block);
+            let fits = left.fits(weight);
             if fits {
-                *left -= block.capacity();
+                left.take(weight);
             }
             fits
         })

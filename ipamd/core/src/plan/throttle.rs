@@ -18,6 +18,8 @@ use core::time::Duration;
 pub enum Call {
     /// DescribeNetworkInterfaces.
     Describe,
+    /// DescribeSubnets.
+    Subnets,
     /// CreateNetworkInterface.
     Create,
     /// AttachNetworkInterface.
@@ -40,6 +42,7 @@ impl Call {
     pub const fn of(action: &Action) -> Self {
         match action {
             Action::Describe => Self::Describe,
+            Action::DescribeSubnets { .. } => Self::Subnets,
             Action::Create { .. } => Self::Create,
             Action::Attach { .. } => Self::Attach,
             Action::SetDeleteOnTermination { .. } => Self::Modify,
@@ -55,6 +58,7 @@ impl Call {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Describe => "describe_calls",
+            Self::Subnets => "describe_subnets_calls",
             Self::Create => "create_calls",
             Self::Attach => "attach_calls",
             Self::Modify => "modify_calls",
@@ -81,7 +85,7 @@ impl Call {
     /// writes.
     const fn longest(self) -> Duration {
         match self {
-            Self::Describe => Duration::from_millis(2500),
+            Self::Describe | Self::Subnets => Duration::from_millis(2500),
             _ => Duration::from_secs(4),
         }
     }
@@ -193,7 +197,8 @@ impl Draft<'_> {
     /// `pressing`: a pod waits for it, or an ENI is half-way.
     pub(super) fn may(&mut self, call: Call, pressing: bool) -> bool {
         let memory = self.input.memory;
-        let matters = |other: Call| other == call || !pressing && other != Call::Describe;
+        let reads = |other: Call| matches!(other, Call::Describe | Call::Subnets);
+        let matters = |other: Call| other == call || !pressing && !reads(other);
         let held = memory
             .throttles
             .iter()

@@ -124,9 +124,9 @@ impl World {
             deadline: None,
             in_flight: &self.in_flight,
             describing: false,
+            asking_subnets: false,
             provisioning: true,
             finishing: false,
-            subnet: Some(&self.subnet),
             token_prefix: &self.run,
         };
         plan(&self.store, &input, self.now)
@@ -160,6 +160,15 @@ impl World {
                         .cloned()
                         .collect(),
                 )
+            }
+            Action::DescribeSubnets { .. } => {
+                self.count("subnets");
+                Done::Subnets(vec![SubnetView {
+                    id: self.subnet.clone(),
+                    cidr: None,
+                    available: 60_000,
+                    tags: BTreeMap::new(),
+                }])
             }
             Action::Create {
                 kind, count, token, ..

@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use ipam_core::datastore::Datastore;
 use ipam_core::limits::conservative;
 use ipam_core::outcome::resume;
-use ipam_core::plan::{Memory, Report};
+use ipam_core::plan::{Memory, Report, Subnets};
 use ipam_core::{AttachmentKey, Block, BlockState, Eni, Phase, Timestamp};
 use std::collections::BTreeSet;
 
@@ -33,7 +33,11 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     let enis: Vec<Eni> = loaded
         .enis
         .into_iter()
-        .map(|eni| as_of_now(eni, loaded.same_boot))
+        .map(|mut eni| {
+            // Where tags are not looked at, none of them excludes.
+            eni.excluded &= matches!(settings.policy.subnets, Subnets::Tagged { .. });
+            as_of_now(eni, loaded.same_boot)
+        })
         .collect();
     let blocks: Vec<Block> = enis.iter().flat_map(|e| e.blocks.keys().copied()).collect();
     let cooldown = settings.policy.cooldown;
@@ -64,6 +68,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         sweep_retry: Retry::default(),
         in_flight: BTreeSet::new(),
         describing: false,
+        asking_subnets: false,
         surveyed: false,
         surveying: false,
         sweeping: false,

@@ -114,10 +114,16 @@ impl Owner {
         );
         let subnet = subnet.filter(|_| subnets_fault);
         let own = action.handle().map(Scope::Eni);
+        let place = match action {
+            Action::Create { subnet, .. } => Some(Scope::NewEniIn(subnet.clone())),
+            Action::DescribeSubnets { .. } => Some(Scope::Subnets),
+            _ => None,
+        };
         let scopes = subnet
             .iter()
             .map(|(subnet, kind)| Scope::Subnet(subnet.clone(), *kind))
             .chain(own)
+            .chain(place)
             .chain([
                 Scope::NewEni,
                 Scope::Describe,
