@@ -3,7 +3,9 @@
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use thiserror::Error;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -118,5 +120,52 @@ impl fmt::Debug for Mac {
 impl Serialize for Mac {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
+    }
+}
+
+/// Text that is no Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is not an Ethernet address")]
+pub struct NotAMac(String);
+
+impl FromStr for Mac {
+    type Err = NotAMac;
+
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let no = || NotAMac(text.to_owned());
+        let octet = |part: &str| {
+            let two = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            two.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+        };
+        let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
+        let octets = octets.and_then(|o| <[u8; 6]>::try_from(o).ok());
+        octets.map(Self).ok_or_else(no)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mac;
+
+    #[test]
+    fn ethernet_addresses_are_read_strictly() {
+        let mac = Mac([2, 0xab, 0, 1, 2, 0xff]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        for bad in [
+            "",
+            "02:ab:00:01:02",
+            "02:ab:00:01:02:ff:00",
+            "02:00:00:2702x:14602x:1102x",
+            "+2:ab:00:01:02:ff",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
     }
 }

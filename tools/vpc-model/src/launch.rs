@@ -94,13 +94,14 @@ impl Vpc {
                 Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + n)
             })
         });
-        let id = EniId::from(fresh("eni", &mut self.rng));
+        let (id, mac) = (fresh("eni", &mut self.rng), Mac::fresh(&mut self.rng));
+        let id = EniId::from(node.eni_id.clone().unwrap_or(id));
         self.hold(&id, &addresses);
         let primary = addresses.remove(0);
         Ok(EniState {
             id,
             subnet: subnet_id.clone(),
-            mac: Mac::fresh(&mut self.rng),
+            mac: node.mac.unwrap_or(mac),
             description: String::new(),
             groups,
             primary,

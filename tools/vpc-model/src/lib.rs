@@ -54,6 +54,7 @@ pub mod ids;
 pub mod imds;
 mod latency;
 mod launch;
+pub mod mirror;
 mod paging;
 pub mod request;
 pub mod response;

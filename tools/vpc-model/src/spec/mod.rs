@@ -9,6 +9,7 @@ pub use limits::{BucketSpec, Limits, TypeOverride};
 
 use crate::fault::Fault;
 use crate::iam::Policy;
+use crate::ids::Mac;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -168,6 +169,12 @@ pub struct NodeSpec {
     /// `i-…`; made from the seed when absent.
     #[serde(default)]
     pub instance_id: Option<String>,
+    /// Id of the primary ENI, `eni-…`; made from the seed when absent.
+    #[serde(default)]
+    pub eni_id: Option<String>,
+    /// Its Ethernet address; made from the seed when absent.
+    #[serde(default)]
+    pub mac: Option<Mac>,
     /// For example `m5.large`; must be known or have an override in [`Limits::types`].
     #[serde(default = "default_type")]
     pub instance_type: String,
@@ -221,6 +228,8 @@ impl NodeSpec {
         Self {
             name: name.to_owned(),
             instance_id: None,
+            eni_id: None,
+            mac: None,
             instance_type: instance_type.to_owned(),
             subnet: None,
             namespace: None,
