@@ -52,7 +52,7 @@ pub use netns::{NetNs, PodNs};
 pub use node::Node;
 pub use router::Internet;
 pub use servers::Listeners;
-pub use shared::{Books, VpcGuard};
+pub use shared::{Books, Model, VpcGuard};
 pub use sim::{Sim, SimOptions};
 pub use vpc_model::{self, NodeSpec, SubnetSpec, VpcSpec};
 

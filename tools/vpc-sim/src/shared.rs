@@ -60,6 +60,28 @@ impl Drop for VpcGuard<'_> {
     }
 }
 
+/// A handle on the model of a [`crate::Sim`], for other threads. Clones are handles on the same one;
+/// the kernel follows it as long as the simulation runs.
+#[derive(Clone, Debug)]
+pub struct Model(pub(crate) Arc<Shared>);
+
+impl Model {
+    /// The model, locked; see [`crate::Sim::vpc`].
+    pub fn vpc(&self) -> VpcGuard<'_> {
+        self.0.vpc()
+    }
+
+    /// The model's time.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Waits until the kernel is as the model is now (at most two seconds).
+    pub async fn caught_up(&self) {
+        self.0.caught_up().await;
+    }
+}
+
 impl Shared {
     pub(crate) fn new(vpc: Vpc, clock: Clock, fabric: Fabric, router: Arc<Place>) -> Self {
         Self {

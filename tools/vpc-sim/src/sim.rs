@@ -12,7 +12,7 @@ use crate::netns::NetNs;
 use crate::node::Node;
 use crate::router::{Core, Internet};
 use crate::servers::{Listeners, Servers};
-use crate::shared::{Books, Shared, VpcGuard};
+use crate::shared::{Books, Model, Shared, VpcGuard};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -144,6 +144,11 @@ impl Sim {
     /// milliseconds of the lock's release; [`Sim::caught_up`] waits for that.
     pub fn vpc(&self) -> VpcGuard<'_> {
         self.shared.vpc()
+    }
+
+    /// The same for other threads of the program.
+    pub fn model(&self) -> Model {
+        Model(Arc::clone(&self.shared))
     }
 
     /// The model's time.

@@ -25,8 +25,11 @@
 use crate::isolate::isolate;
 use std::fmt;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// A test may take so long, unless `VPC_SIM_TEST_SECONDS` says otherwise.
@@ -83,6 +86,12 @@ pub struct Test {
 /// Runs the tests that the command line asks for, each in a process and namespaces of its own, and
 /// prints each name and the sums. The whole body of a test program's `main`.
 pub fn run(tests: &[Test]) -> ExitCode {
+    run_side_by_side(tests, 1)
+}
+
+/// As [`run`], with so many tests at a time: for tests that mostly wait. Results are printed in the
+/// tests' order.
+pub fn run_side_by_side(tests: &[Test], at_once: usize) -> ExitCode {
     if let Some(name) = std::env::var_os(VARIABLE) {
         let test = tests.iter().find(|t| *t.name == *name);
         return test.map_or(ExitCode::FAILURE, run_here);
@@ -96,10 +105,11 @@ pub fn run(tests: &[Test]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for test in &chosen {
-        print!("test {} ... ", test.name);
-        drop(std::io::stdout().flush());
-        match run_there(test, arguments.nocapture) {
+    verdicts(
+        &chosen,
+        at_once,
+        arguments.nocapture,
+        |verdict| match verdict {
             Verdict::Passed => {
                 passed += 1;
                 println!("ok");
@@ -112,8 +122,8 @@ pub fn run(tests: &[Test]) -> ExitCode {
                 failed += 1;
                 println!("FAILED\n{why}");
             }
-        }
-    }
+        },
+    );
     let left_out = tests.len() - chosen.len();
     println!("{passed} passed, {failed} failed, {skipped} skipped, {left_out} filtered out");
     if failed == 0 {
@@ -121,6 +131,42 @@ pub fn run(tests: &[Test]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Runs the tests and tells each verdict in the tests' order, after the test's name is printed.
+fn verdicts(chosen: &[&Test], at_once: usize, nocapture: bool, mut tell: impl FnMut(Verdict)) {
+    let next = AtomicUsize::new(0);
+    let (done, heard): (Vec<_>, Vec<_>) = chosen.iter().map(|_| mpsc::channel()).unzip();
+    std::thread::scope(|scope| {
+        for _ in 0..at_once.clamp(1, chosen.len().max(1)) {
+            scope.spawn(|| {
+                let take = || next.fetch_add(1, Ordering::Relaxed);
+                let mut here = take();
+                while let (Some(test), Some(tell)) = (chosen.get(here), done.get(here)) {
+                    // It is heard to the end of the scope.
+                    drop(tell.send(run_there(test, nocapture)));
+                    here = take();
+                }
+            });
+        }
+        for (test, verdict) in chosen.iter().zip(heard) {
+            print!("test {} ... ", test.name);
+            drop(std::io::stdout().flush());
+            if let Ok(verdict) = verdict.recv() {
+                tell(verdict);
+            }
+        }
+    });
+}
+
+/// Starts a process in the test's own namespaces, as leader of a group of its own. It is killed when
+/// the thread that starts it ends, however that comes about.
+///
+/// # Errors
+/// The program can't be started.
+pub fn spawn_here(mut command: Command) -> std::io::Result<Child> {
+    crate::kernel::procs::die_with_parent(&mut command);
+    command.process_group(0).spawn()
 }
 
 enum Verdict {
