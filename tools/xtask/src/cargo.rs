@@ -97,6 +97,13 @@ pub(crate) fn metadata() -> Result<Value, TaskError> {
     })
 }
 
+/// The folder that cargo builds into.
+pub(crate) fn target() -> Result<PathBuf, TaskError> {
+    let metadata = metadata()?;
+    let folder = metadata["target_directory"].as_str();
+    Ok(folder.map_or_else(|| root().join("target"), PathBuf::from))
+}
+
 /// Builds with these arguments, cargo's progress on stderr, and gives the path of program `name`.
 fn build(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
     let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);

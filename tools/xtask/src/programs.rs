@@ -156,8 +156,21 @@ fn get(wanted: &[Program], dirs: &[PathBuf]) -> Result<Vec<PathBuf>, TaskError> 
     Ok(vec![bin])
 }
 
+/// Whether this system has Debian's package manager.
+pub(crate) fn has_apt() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    find(
+        "apt-get",
+        &std::env::split_paths(&path).collect::<Vec<PathBuf>>(),
+    )
+    .is_some()
+}
+
 /// As root: the ordinary way. Package lists may be missing on a fresh machine.
-fn install(packages: &[&str]) -> Result<(), TaskError> {
+///
+/// # Errors
+/// `apt-get` fails, also after its lists were fetched.
+pub(crate) fn install(packages: &[&str]) -> Result<(), TaskError> {
     let install = || {
         let mut command = apt(None);
         command

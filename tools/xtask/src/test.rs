@@ -5,6 +5,7 @@
 //! not name is a failure.
 
 mod arrows;
+mod localstack;
 mod output;
 mod step;
 mod suite;
@@ -16,9 +17,12 @@ use crate::programs;
 use std::process::{Command, Stdio};
 use step::{Outcome, Runner};
 
-/// Skips that are right, by what they contain, and why. Empty: on a machine with Rust and its
-/// components everything runs.
-const EXPECTED_SKIPS: [(&str, &str); 0] = [];
+/// Skips that are right, by what they contain, and why. On a machine with Rust, its components and a
+/// Python everything runs.
+const EXPECTED_SKIPS: [(&str, &str); 1] = [(
+    localstack::NO_PYTHON,
+    "an ordinary user can't install one; nothing but these tests needs it",
+)];
 
 /// Runs all steps; goes on after a failed one, so that one run shows everything.
 ///
@@ -46,10 +50,13 @@ pub(crate) fn run() -> Result<Verdict, TaskError> {
     if let Some(daemon) = &daemon {
         runner.step("README", || tidy::readme(daemon));
     }
+    let mut localstack = None;
+    runner.step("LocalStack", || localstack::set_up(&mut localstack));
     let programs = suite::Programs {
         daemon,
         plugin,
         floor,
+        localstack,
     };
     runner.step("build tests", || suite::build(&programs));
     runner.step("tests", || suite::run(&programs));

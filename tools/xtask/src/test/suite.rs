@@ -1,6 +1,7 @@
 //! `cargo test` over the whole workspace, real-kernel tests included, with the programs that they
 //! start.
 
+use super::localstack::LocalStack;
 use super::output::Reader;
 use super::step::Outcome;
 use crate::cargo;
@@ -23,6 +24,8 @@ pub(super) struct Programs {
     pub(super) daemon: Option<PathBuf>,
     pub(super) plugin: Option<PathBuf>,
     pub(super) floor: Option<PathBuf>,
+    /// A judge that we did not write.
+    pub(super) localstack: Option<LocalStack>,
 }
 
 impl Programs {
@@ -37,6 +40,9 @@ impl Programs {
                 Some(path) => command.env(name, path),
                 None => command.env_remove(name),
             };
+        }
+        if let Some(localstack) = &self.localstack {
+            localstack.tell(command);
         }
     }
 }
