@@ -25,6 +25,7 @@ pub use report::{Note, Report};
 pub use subnets::SUBNETS_LAST;
 pub use target::{Target, per_eni, target};
 pub use throttle::Call;
+use throttle::Why;
 
 use crate::datastore::{Datastore, Tally, counts};
 use crate::eni::AttachmentId;

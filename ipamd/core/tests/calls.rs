@@ -4,10 +4,10 @@
 mod common;
 
 use common::World;
-use ipam_core::Phase;
 use ipam_core::cloud::ErrorClass;
 use ipam_core::outcome::begin;
 use ipam_core::plan::{Action, Policy};
+use ipam_core::{BlockKind, Family, Phase};
 use std::time::Duration;
 
 /// A pool that is about to detach its second ENI.
@@ -74,4 +74,30 @@ fn a_throttled_detach_after_a_lost_one_gives_no_address() {
         assert_eq!(world.store.enis().len(), 1, "{class:?}");
         assert_eq!(world.ec2.len(), 1, "{class:?}: deleted");
     }
+}
+
+/// An ENI that is half-way out goes on: only its own action's refusals hold it up. Warm addresses
+/// wait, a pod's new ENI does not.
+#[test]
+fn what_was_begun_is_ended_while_other_writes_are_refused() {
+    let (mut world, detach) = detaching();
+    world.carry_out(&detach);
+    let assign = Action::Assign {
+        handle: world.store.primary().unwrap().handle,
+        eni: "eni-1".into(),
+        family: Family::V4,
+        kind: BlockKind::Address,
+        count: 1,
+    };
+    begin(&mut world.store, &assign, world.now);
+    world.refuse(&assign, ErrorClass::Throttled);
+    world.policy.warm_ip = Some(5);
+    // EC2 has let go of it; a pod may go on, warm addresses may not.
+    world.now = world.now + Duration::from_secs(2);
+    let spare = world.plan().actions;
+    assert!(matches!(spare[..], [Action::Delete { .. }]), "{spare:?}");
+    world.waiting = 9;
+    let plan = world.plan();
+    let grows = |a: &Action| matches!(a, Action::Create { .. });
+    assert!(plan.actions.iter().any(grows), "{plan:?}");
 }

@@ -1,6 +1,6 @@
 //! Brings ENIs that are half-way one step on, and keeps EC2's word fresh.
 
-use super::{Action, CONSISTENCY, Call, DESCRIBE_EVERY, Draft, Note, Scope};
+use super::{Action, CONSISTENCY, Call, DESCRIBE_EVERY, Draft, Note, Scope, Why};
 use crate::{Eni, Intent, Phase};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -41,7 +41,7 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
     let held = memory.held(&[Scope::Describe], draft.now).map(|h| h.until);
     let due = held.map_or(due, |until| due.max(until));
     if due <= draft.now {
-        if draft.may(Call::Describe, draft.input.waiting > 0) {
+        if draft.may(Call::Describe, Why::waiting(draft.input.waiting > 0)) {
             draft.act(Action::Describe);
         }
     } else {
@@ -67,7 +67,7 @@ pub(super) fn enis(draft: &mut Draft<'_>) {
             continue;
         }
         if let Some(action) = next_step(draft, eni)
-            && draft.may(Call::of(&action), draft.pressing(eni))
+            && draft.may(Call::of(&action), draft.why_on(eni))
         {
             draft.act(action);
         }

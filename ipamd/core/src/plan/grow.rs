@@ -1,6 +1,6 @@
 //! More addresses: all that are needed, at once.
 
-use super::{Action, Call, Draft, Note, Scope, subnets, target};
+use super::{Action, Call, Draft, Note, Scope, Why, subnets, target};
 use crate::datastore::counts;
 use crate::{Block, BlockKind, Eni, EniHandle, Family, Intent, Phase, SubnetId};
 use alloc::collections::BTreeMap;
@@ -65,7 +65,7 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
     } else {
         draft.grew(rest > 0);
     }
-    if rest < needs || draft.coming > 0 {
+    if draft.coming > 0 {
         draft.plan.report.note(Note::Growing(draft.coming));
     }
     short
@@ -159,13 +159,12 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
         if count == 0 {
             continue;
         }
-        match eni
+        let id = eni
             .id
             .clone()
-            .filter(|_| takes_blocks(eni) && draft.idle(eni))
-            .filter(|_| draft.may(Call::Assign, draft.starving()))
-        {
-            Some(id) => {
+            .filter(|_| takes_blocks(eni) && draft.idle(eni));
+        match id {
+            Some(id) if draft.may(Call::Assign, draft.why()) => {
                 arrange(draft, kind, count);
                 let (handle, family) = (eni.handle, Family::V4);
                 draft.act(Action::Assign {
@@ -176,6 +175,8 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
                     count,
                 });
             }
+            // The report says until when.
+            Some(_) => {}
             None => draft.plan.report.note(Note::Growing(draft.coming)),
         }
         // What is not asked for now has its room here, too.
@@ -216,7 +217,7 @@ fn make_room(draft: &mut Draft<'_>, missing: u32) {
         if !full
             || !draft.idle(eni)
             || !can_have(draft, &eni.subnet, BlockKind::Prefix)
-            || !draft.may(Call::Unassign, draft.starving())
+            || !draft.may(Call::Unassign, draft.why())
         {
             continue;
         }
@@ -321,7 +322,7 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
         let Some(place) = place.filter(|place| place.count > 0) else {
             break;
         };
-        if !draft.may(Call::Create, draft.starving()) {
+        if !draft.may(Call::Create, draft.why()) {
             break;
         }
         draft.makes_eni();
@@ -351,6 +352,11 @@ impl Draft<'_> {
     pub(super) fn starving(&self) -> bool {
         let met = self.tally.free().saturating_add(self.coming);
         self.input.waiting > met
+    }
+
+    /// What the next growth call is for.
+    fn why(&self) -> Why {
+        Why::waiting(self.starving())
     }
 
     /// Whether all pods that waited are served by what was planned, and the rest is for the warm pool:

@@ -1,6 +1,6 @@
 //! Fewer addresses: what has been too much for a while goes back, whole ENIs first.
 
-use super::{Action, Call, Draft, ENI_MIN_AGE, Note, SHRINK_AFTER, Surplus, target};
+use super::{Action, Call, Draft, ENI_MIN_AGE, Note, SHRINK_AFTER, Surplus, Why, target};
 use crate::datastore::counts;
 use crate::{Block, BlockState, Eni, EniHandle, Phase, Timestamp};
 use alloc::collections::BTreeMap;
@@ -80,7 +80,7 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
     let (actions, _) = choose(draft, low, goal.whole_enis);
     let mut given = false;
     for action in actions {
-        if !draft.may(Call::of(&action), false) {
+        if !draft.may(Call::of(&action), Why::Spare) {
             draft.plan.surplus = Some(seen);
             continue;
         }
@@ -207,7 +207,7 @@ pub(super) fn leave_excluded(draft: &mut Draft<'_>) {
             },
             _ => continue,
         };
-        if draft.may(Call::of(&action), false) {
+        if draft.may(Call::of(&action), Why::Spare) {
             draft.act(action);
         }
     }

@@ -4,7 +4,7 @@
 //! late tells the rest. A refusal holds its own subnet and nothing else, so the next plan takes the
 //! next one.
 
-use super::{Action, Call, Draft, Note, Scope, Subnets};
+use super::{Action, Call, Draft, Note, Scope, Subnets, Why};
 use crate::datastore::Datastore;
 use crate::{BlockKind, EniHandle, Family, SubnetId, SubnetView, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -134,7 +134,7 @@ fn ask(draft: &mut Draft<'_>) -> bool {
         return true;
     }
     let held = draft.input.memory.held(&[Scope::Subnets], draft.now);
-    if held.is_some() || !draft.may(Call::Subnets, draft.input.waiting > 0) {
+    if held.is_some() || !draft.may(Call::Subnets, Why::waiting(draft.input.waiting > 0)) {
         return false;
     }
     draft.act(action);

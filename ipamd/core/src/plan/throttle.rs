@@ -181,6 +181,27 @@ impl Memory {
     }
 }
 
+/// What a call is for, the most pressing first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A pod waits for it, or an ENI is half-way in.
+    Waiting,
+    /// An ENI is half-way out: nobody waits, but what was begun is ended.
+    Leaving,
+    /// Warm addresses, and giving back.
+    Spare,
+}
+
+impl Why {
+    pub(super) const fn waiting(pods_wait: bool) -> Self {
+        if pods_wait {
+            Self::Waiting
+        } else {
+            Self::Spare
+        }
+    }
+}
+
 /// Calls under way, by action.
 pub(super) type UnderWay = BTreeMap<Call, u32>;
 
@@ -194,18 +215,17 @@ pub(super) fn under_way<'a>(enis: impl Iterator<Item = &'a Eni>) -> UnderWay {
 
 impl Draft<'_> {
     /// Whether a call may be made now as far as EC2's buckets go; if not, the report says so.
-    /// `pressing`: a pod waits for it, or an ENI is half-way.
-    pub(super) fn may(&mut self, call: Call, pressing: bool) -> bool {
+    pub(super) fn may(&mut self, call: Call, why: Why) -> bool {
         let memory = self.input.memory;
         let reads = |other: Call| matches!(other, Call::Describe | Call::Subnets);
-        let matters = |other: Call| other == call || !pressing && !reads(other);
+        let matters = |other: Call| other == call || why == Why::Spare && !reads(other);
         let held = memory
             .throttles
             .iter()
             .filter(|(other, _)| matters(**other))
             .filter_map(|(other, t)| Some((t, memory.holds.get(&Scope::Calls(*other))?)))
             .map(|(t, hold)| {
-                let end = if pressing {
+                let end = if why == Why::Waiting {
                     self.pressing_end(hold, t)
                 } else {
                     t.later
@@ -242,9 +262,12 @@ impl Draft<'_> {
         last_try.map_or(hold.until, |at| at.min(hold.until))
     }
 
-    /// Whether the next step of an ENI is pressing: on the way in it is, on the way out nobody waits.
-    pub(super) fn pressing(&self, eni: &Eni) -> bool {
-        self.input.finishing || !matches!(eni.phase, Phase::Leaving | Phase::Detached)
+    /// What the next step of an ENI that is half-way is for.
+    pub(super) fn why_on(&self, eni: &Eni) -> Why {
+        match eni.phase {
+            Phase::Leaving | Phase::Detached if !self.input.finishing => Why::Leaving,
+            _ => Why::Waiting,
+        }
     }
 }
 
