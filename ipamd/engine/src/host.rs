@@ -67,7 +67,7 @@ impl Host {
     ) {
         self.busy = false;
         // The owner tells of a failure.
-        let Ok(Applied { missing }) = result else {
+        let Ok(Applied { missing, .. }) = result else {
             self.retry.failed(now);
             self.distrust();
             return;

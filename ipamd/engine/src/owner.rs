@@ -290,9 +290,16 @@ impl Owner {
                 tracing::error!(%error, next_try = %at, "the kernel's routes could not be read");
             }
             Outcome::Host(wiring, blocks, result) => {
-                if let Err(error) = &result {
-                    self.notices
-                        .add(Notice::HostNotWired(error.to_string()), now);
+                match &result {
+                    Ok(applied) => {
+                        for foreign in &applied.foreign {
+                            self.tell_foreign(foreign.clone(), now);
+                        }
+                    }
+                    Err(error) => {
+                        self.notices
+                            .add(Notice::HostNotWired(error.to_string()), now);
+                    }
                 }
                 self.host
                     .applied(&mut self.store, wiring, blocks, result, now);

@@ -207,6 +207,20 @@ pub struct Survey {
 pub struct Applied {
     /// ENIs whose link is not there (yet): a [`KernelEvent::LinkUp`] tells when it comes.
     pub missing: Vec<Mac>,
+    /// What other programs did to links, addresses, routes and rules that are ours to manage.
+    pub foreign: Vec<Foreign>,
+}
+
+/// Something of another program's (NetworkManager, systemd-networkd, amazon-ec2-net-utils, a person)
+/// that takes traffic of pods or of the node where it does not belong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// What was found, and where.
+    pub what: String,
+    /// Whose it is, as far as its traces tell.
+    pub tool: &'static str,
+    /// Whether it was taken away; else it is only told.
+    pub undone: bool,
 }
 
 /// See [`HostNet::sweep`].
@@ -231,6 +245,8 @@ pub enum KernelEvent {
     PodRouteAdded(IpAddr, String),
     /// It went.
     PodRouteGone(IpAddr),
+    /// Another program's doing was found.
+    Foreign(Foreign),
     /// Events were lost (socket buffer overrun): look again.
     Overrun,
 }

@@ -64,6 +64,18 @@ pub(super) async fn names(netlink: &Netlink) -> Result<BTreeMap<u32, String>, Re
         .collect())
 }
 
+/// All addresses of all links.
+pub(super) async fn addresses(netlink: &Netlink) -> Result<Vec<AddressMessage>, Refused> {
+    let messages = netlink
+        .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+        .await?;
+    let address = |message| match message {
+        RouteNetlinkMessage::NewAddress(address) => Some(address),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(address).collect())
+}
+
 pub(super) fn name(link: &LinkMessage) -> Option<&str> {
     link.attributes
         .iter()
@@ -71,6 +83,14 @@ pub(super) fn name(link: &LinkMessage) -> Option<&str> {
             LinkAttribute::IfName(name) => Some(name.as_str()),
             _ => None,
         })
+}
+
+pub(super) fn mtu(link: &LinkMessage) -> Option<u32> {
+    let mut attributes = link.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
 }
 
 /// A link that may be an ENI, with its Ethernet address.

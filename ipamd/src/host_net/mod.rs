@@ -5,6 +5,7 @@
 //! programs' rules, tables and links are never touched.
 
 mod conntrack;
+mod foreign;
 mod links;
 mod monitor;
 mod netlink;
@@ -12,15 +13,20 @@ mod nft;
 mod routes;
 mod rules;
 mod sweep;
+mod truce;
 
 pub use monitor::watch;
 
 use crate::config;
 use ipam_core::Mac;
 use ipam_core::wiring::HostWiring;
-use ipam_engine::ports::{Applied, Forgotten, Fut, HostNet, HostNetError, Leftover, Survey, Trace};
+use ipam_engine::ports::{
+    Applied, Foreign, Forgotten, Fut, HostNet, HostNetError, Leftover, Survey, Trace,
+};
 use netlink::Netlink;
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::PoisonError;
 use tokio::sync::Mutex;
 
 /// The kernel of the network namespace in which it was opened.
@@ -30,6 +36,8 @@ pub struct KernelNet {
     settings: config::Host,
     /// The last wiring, for the monitor to put back what others take away.
     state: Mutex<State>,
+    /// The ENIs' links as they were wired last: index and MTU. For the monitor, which must not wait.
+    enis: std::sync::Mutex<BTreeMap<u32, u32>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +57,7 @@ impl KernelNet {
             netlink: Netlink::open()?,
             settings,
             state: Mutex::default(),
+            enis: std::sync::Mutex::default(),
         })
     }
 
@@ -73,15 +82,22 @@ impl KernelNet {
         applied
     }
 
-    /// Makes the last wiring true again. `false`: there was none yet.
-    async fn restore(&self) -> Result<bool, HostNetError> {
+    /// Makes the last wiring true again; whether anything had to be changed for it.
+    async fn restore(&self) -> Result<(bool, Vec<Foreign>), HostNetError> {
         let mut state = self.state.lock().await;
         let Some(wiring) = state.wiring.take() else {
-            return Ok(false);
+            return Ok((false, Vec::new()));
         };
+        let before = self.netlink.changes();
         let done = self.converge(&wiring, &mut state).await;
         state.wiring = Some(wiring);
-        done.map(|_| true)
+        done.map(|applied| (self.netlink.changes() != before, applied.foreign))
+    }
+
+    /// The MTU that a link was given, if it is an ENI's.
+    fn eni_mtu(&self, index: u32) -> Option<u32> {
+        let enis = self.enis.lock().unwrap_or_else(PoisonError::into_inner);
+        enis.get(&index).copied()
     }
 
     /// Every part is tried; the first failure is told.
@@ -106,6 +122,12 @@ impl KernelNet {
                 },
             }
         }
+        *self.enis.lock().unwrap_or_else(PoisonError::into_inner) = present
+            .iter()
+            .map(|(eni, link)| (link.index, eni.mtu))
+            .collect();
+        let found = foreign::addresses(&self.netlink, wiring, &present).await;
+        failure = failure.or(take_in(&mut applied, found));
         // After the links: bringing one up or giving it an address changes routes.
         let seen = routes::all(&self.netlink).await.map_err(doing)?;
         for (eni, link) in present {
@@ -113,9 +135,12 @@ impl KernelNet {
             if let Err(error) = routes::apply(&self.netlink, &seen, eni, dev).await {
                 failure = failure.or(Some(error));
             }
+            let found = foreign::routes(&self.netlink, &seen, eni, link).await;
+            failure = failure.or(take_in(&mut applied, found));
         }
-        if let Err(error) = rules::apply(&self.netlink, &wiring.rules).await {
-            failure = failure.or(Some(error));
+        match rules::apply(&self.netlink, &wiring.rules).await {
+            Ok(all) => applied.foreign.extend(foreign::others_rules(&all, wiring)),
+            Err(error) => failure = failure.or(Some(error)),
         }
         let primary = wiring
             .enis
@@ -157,6 +182,20 @@ impl KernelNet {
     /// Whether a link of this name is a pod's.
     fn is_pods(&self, name: &str) -> bool {
         name.starts_with(&self.settings.veth_prefix)
+    }
+}
+
+/// Notes what was found; the failure if the look failed.
+fn take_in(
+    applied: &mut Applied,
+    found: Result<Vec<Foreign>, netlink::Refused>,
+) -> Option<HostNetError> {
+    match found {
+        Ok(found) => {
+            applied.foreign.extend(found);
+            None
+        }
+        Err(error) => Some(error.while_doing("undoing what another program did")),
     }
 }
 

@@ -2,9 +2,10 @@
 //! take away.
 
 use super::netlink::Netlink;
+use super::truce::Truce;
 use super::{KernelNet, eni_mac, links, routes, rules};
 use ipam_engine::Handle;
-use ipam_engine::ports::KernelEvent;
+use ipam_engine::ports::{Foreign, KernelEvent};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkFlags;
@@ -18,8 +19,6 @@ use tokio::time::{Instant, sleep_until};
 
 use futures_util::StreamExt;
 
-/// Changes come in bursts (a flush, an ENI's removal): one repair for all.
-const SETTLE: Duration = Duration::from_millis(100);
 /// After a repair that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Receive buffer, bytes: some thousand events.
@@ -37,6 +36,7 @@ pub fn watch(
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
         MulticastGroup::Ipv4Rule,
@@ -52,6 +52,7 @@ pub fn watch(
             engine,
             names: BTreeMap::new(),
             repair: None,
+            truce: Truce::default(),
         };
         monitor.learn_names().await;
         loop {
@@ -67,7 +68,9 @@ pub fn watch(
                     }
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    monitor.restore().await;
+                    if !monitor.restore().await {
+                        return;
+                    }
                 }
             }
         }
@@ -81,6 +84,7 @@ struct Monitor {
     names: BTreeMap<u32, String>,
     /// When to make the wiring true again.
     repair: Option<Instant>,
+    truce: Truce,
 }
 
 impl Monitor {
@@ -121,7 +125,10 @@ impl Monitor {
                 let mac = eni_mac(&link, &self.net.settings.veth_prefix)?;
                 // Told again for every change of state: only the first, or a new name, is news.
                 let news = known.as_ref() != Some(&name);
-                if !news && !link.header.flags.contains(LinkFlags::Up) {
+                let down = !link.header.flags.contains(LinkFlags::Up);
+                let mtu = self.net.eni_mtu(link.header.index);
+                let resized = mtu.is_some_and(|mtu| links::mtu(&link) != Some(mtu));
+                if !news && (down || resized) {
                     // Going down took its routes along, without a word about them.
                     self.repair_soon();
                 }
@@ -136,8 +143,26 @@ impl Monitor {
                 eni_mac(&link, &self.net.settings.veth_prefix).map(KernelEvent::LinkGone)
             }
             RouteNetlinkMessage::NewRoute(route) => {
-                let (route, name) = self.pod_route(&route)?;
-                Some(KernelEvent::PodRouteAdded(route.dst.addr(), name))
+                if let Some((route, name)) = self.pod_route(&route) {
+                    return Some(KernelEvent::PodRouteAdded(route.dst.addr(), name));
+                }
+                let through = routes::read(&route).map(|route| route.link);
+                if through.is_some_and(|link| self.net.eni_mtu(link).is_some()) {
+                    self.repair_soon();
+                }
+                None
+            }
+            RouteNetlinkMessage::NewAddress(address) => {
+                if self.net.eni_mtu(address.header.index).is_some() {
+                    self.repair_soon();
+                }
+                None
+            }
+            RouteNetlinkMessage::NewRule(rule) => {
+                if rules::read(&rule).is_some_and(|rule| !rules::is_ours(&rule)) {
+                    self.repair_soon();
+                }
+                None
             }
             RouteNetlinkMessage::DelRoute(route) => {
                 if let Some((route, _)) = self.pod_route(&route) {
@@ -185,17 +210,36 @@ impl Monitor {
     }
 
     fn repair_soon(&mut self) {
-        self.repair.get_or_insert_with(|| Instant::now() + SETTLE);
+        let at = self.truce.next(Instant::now());
+        self.repair.get_or_insert(at);
     }
 
-    async fn restore(&mut self) {
+    /// `false`: the engine has ended.
+    async fn restore(&mut self) -> bool {
         self.repair = None;
-        match self.net.restore().await {
-            Ok(_) => {}
+        let (changed, mut foreign) = match self.net.restore().await {
+            Ok(done) => done,
             Err(error) => {
                 tracing::warn!(%error, "can't put the node's wiring right; trying again");
                 self.repair = Some(Instant::now() + AGAIN);
+                return true;
+            }
+        };
+        if self.truce.repaired(changed, Instant::now()) {
+            foreign.push(Foreign {
+                what:
+                    "links, addresses, routes or rules of this node's ENIs are changed again and \
+                       again, and now put right with growing pauses"
+                        .into(),
+                tool: "a program that manages the network",
+                undone: true,
+            });
+        }
+        for found in foreign {
+            if !self.engine.kernel(KernelEvent::Foreign(found)).await {
+                return false;
             }
         }
+        true
     }
 }

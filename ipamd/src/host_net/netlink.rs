@@ -8,6 +8,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::Handle;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ pub(super) const ENOENT: i32 = 2;
 pub(super) const ESRCH: i32 = 3;
 /// No such link.
 pub(super) const ENODEV: i32 = 19;
+/// No such address.
+pub(super) const EADDRNOTAVAIL: i32 = 99;
 /// The kernel has no such family (IPv6 switched off).
 pub(super) const EAFNOSUPPORT: i32 = 97;
 pub(super) const EOPNOTSUPP: i32 = 95;
@@ -60,6 +63,8 @@ pub(super) struct Netlink {
     handle: Handle,
     /// The kernel takes one dump a socket at a time (EBUSY).
     dumping: Arc<Mutex<()>>,
+    /// Changes that the kernel made for us.
+    changes: Arc<AtomicU64>,
 }
 
 impl Netlink {
@@ -71,6 +76,7 @@ impl Netlink {
         Ok(Self {
             handle,
             dumping: Arc::default(),
+            changes: Arc::default(),
         })
     }
 
@@ -138,7 +144,16 @@ impl Netlink {
             }
             Ok(())
         };
-        timeout(DEADLINE, read).await.map_err(|_| Refused::Silent)?
+        timeout(DEADLINE, read)
+            .await
+            .map_err(|_| Refused::Silent)??;
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How many changes the kernel has made for us so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// A change after which `fine` errors mean that it was so already.

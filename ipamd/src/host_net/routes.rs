@@ -14,12 +14,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A route as the kernel tells it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) dst: IpNet,
     pub(super) via: Option<IpAddr>,
     pub(super) link: u32,
     pub(super) table: u32,
+    pub(super) metric: u32,
+    pub(super) protocol: RouteProtocol,
+}
+
+/// What makes a route another one.
+type Key = (IpNet, Option<IpAddr>, u32, u32);
+
+impl Seen {
+    const fn key(&self) -> Key {
+        (self.dst, self.via, self.link, self.table)
+    }
 }
 
 /// Every unicast route of every table, both families.
@@ -55,12 +66,14 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
     let mut via = None;
     let mut link = None;
     let mut table = u32::from(header.table);
+    let mut metric = 0;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => dst = ip(address)?,
             RouteAttribute::Gateway(address) => via = ip(address),
             RouteAttribute::Oif(index) => link = Some(*index),
             RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Priority(number) => metric = *number,
             _ => {}
         }
     }
@@ -70,6 +83,8 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
         via,
         link: link?,
         table,
+        metric,
+        protocol: header.protocol,
     })
 }
 
@@ -101,7 +116,7 @@ pub(super) fn is_host_route(route: &Seen) -> bool {
     route.table == TABLE_MAIN && route.dst.prefix_len() == route.dst.max_prefix_len()
 }
 
-/// Makes an ENI's table hold its routes and nothing else, and takes its subnet out of main.
+/// Makes an ENI's table hold its routes and nothing else.
 pub(super) async fn apply(
     netlink: &Netlink,
     seen: &[Seen],
@@ -112,13 +127,8 @@ pub(super) async fn apply(
     let wanted = eni.routes(name);
     let mut keep = BTreeSet::new();
     for route in &wanted {
-        let as_seen = Seen {
-            dst: route.dst,
-            via: route.via,
-            link: index,
-            table: route.table,
-        };
-        if !seen.contains(&as_seen) {
+        let key: Key = (route.dst, route.via, index, route.table);
+        if !seen.iter().any(|seen| seen.key() == key) {
             let new = RouteNetlinkMessage::NewRoute(message(route, index));
             netlink
                 .change(new, NLM_F_CREATE | NLM_F_REPLACE)
@@ -130,16 +140,11 @@ pub(super) async fn apply(
                     ))
                 })?;
         }
-        keep.insert(as_seen);
+        keep.insert(key);
     }
     for route in seen {
         let of_table = !eni.primary && eni.table != TABLE_MAIN && route.table == eni.table;
-        let subnet = route.table == TABLE_MAIN
-            && route.link == index
-            && Some(route.dst) == eni.not_in_main
-            && route.via.is_none();
-        // A default route that a DHCP client put on a secondary ENI would take the node's traffic.
-        if subnet || (of_table && !keep.contains(route)) {
+        if of_table && !keep.contains(&route.key()) {
             remove(netlink, route).await.map_err(|error| {
                 error.while_doing(format!("removing {} from table {}", route.dst, route.table))
             })?;

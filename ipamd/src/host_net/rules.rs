@@ -14,8 +14,11 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::BTreeSet;
 
 /// Brings the kernel's rules of ours to `wanted`: first what is missing comes, then what is too
-/// much goes, so that no packet meets a gap.
-pub(super) async fn apply(netlink: &Netlink, wanted: &[Rule]) -> Result<(), HostNetError> {
+/// much goes, so that no packet meets a gap. Answers all rules that were there.
+pub(super) async fn apply(
+    netlink: &Netlink,
+    wanted: &[Rule],
+) -> Result<BTreeSet<Rule>, HostNetError> {
     let all = all(netlink)
         .await
         .map_err(|error| error.while_doing("reading rules"))?;
@@ -33,13 +36,13 @@ pub(super) async fn apply(netlink: &Netlink, wanted: &[Rule]) -> Result<(), Host
             .await
             .map_err(|error| error.while_doing(format!("adding rule {}", spelled(rule))))?;
     }
-    for rule in there.into_iter().filter(|rule| !wanted.contains(rule)) {
+    for rule in there.iter().filter(|rule| !wanted.contains(*rule)) {
         netlink
             .change_unless(RouteNetlinkMessage::DelRule(message(rule)), 0, &[ENOENT])
             .await
             .map_err(|error| error.while_doing(format!("removing rule {}", spelled(rule))))?;
     }
-    Ok(())
+    Ok(all)
 }
 
 async fn add(netlink: &Netlink, rule: &Rule) -> Result<(), Refused> {
@@ -187,7 +190,7 @@ pub(super) fn message(rule: &Rule) -> RuleMessage {
 }
 
 /// As `ip rule` writes it.
-fn spelled(rule: &Rule) -> String {
+pub(super) fn spelled(rule: &Rule) -> String {
     let mut text = format!("{}:", rule.priority);
     if let Some(from) = rule.from {
         text.push_str(&format!(" from {from}"));

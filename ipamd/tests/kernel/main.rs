@@ -2,6 +2,7 @@
 //! user (a user namespace), and leaves nothing behind.
 
 mod connections;
+mod tools;
 
 use ipam_core::Mac;
 use ipam_core::wiring::{HostInput, HostWiring, Nat, host_wiring};
@@ -58,6 +59,24 @@ const CASES: &[Case] = &[
     }),
     ("without_rights_it_says_so", || {
         Box::pin(connections::without_rights_it_says_so())
+    }),
+    ("pods_addresses_are_taken_off_the_host", || {
+        Box::pin(tools::pods_addresses_are_taken_off_the_host())
+    }),
+    ("routes_that_steal_the_nodes_traffic_go", || {
+        Box::pin(tools::routes_that_steal_the_nodes_traffic_go())
+    }),
+    ("links_are_put_right", || {
+        Box::pin(tools::links_are_put_right())
+    }),
+    ("foreign_rules_are_told_and_left", || {
+        Box::pin(tools::foreign_rules_are_told_and_left())
+    }),
+    ("what_was_done_before_the_start_is_undone", || {
+        Box::pin(tools::what_was_done_before_the_start_is_undone())
+    }),
+    ("a_fight_is_not_fought_for_ever", || {
+        Box::pin(tools::a_fight_is_not_fought_for_ever())
     }),
 ];
 

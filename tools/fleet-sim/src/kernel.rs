@@ -186,7 +186,10 @@ impl HostNet for Kernel {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             tokio::time::sleep(time).await;
-            Ok(Applied { missing })
+            Ok(Applied {
+                missing,
+                ..Applied::default()
+            })
         })
     }
 

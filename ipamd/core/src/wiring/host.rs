@@ -81,6 +81,8 @@ pub struct HostWiring {
     pub rules: Vec<Rule>,
     /// NAT and marks.
     pub nat: Nat,
+    /// Every block of every ENI: its addresses are pods', and never the host's own.
+    pub pods: Vec<IpNet>,
 }
 
 /// One attached ENI, as the wiring sees it.
@@ -134,7 +136,9 @@ pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat) -> HostWiring {
             add_eni_rules(&mut wiring, eni, &link);
         }
         wiring.enis.push(link);
+        wiring.pods.extend(eni.blocks.iter().map(Block::net));
     }
+    wiring.pods.sort();
     wiring.rules.sort();
     wiring.rules.dedup();
     wiring

@@ -2,7 +2,7 @@
 
 use super::{Owner, start};
 use crate::notice::Notice;
-use crate::ports::{HostNetError, KernelEvent, Leftover, NodeFacts, Write};
+use crate::ports::{Foreign, HostNetError, KernelEvent, Leftover, NodeFacts, Write};
 use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::limits::{MaxPodsInput, limits_of, max_pods};
@@ -126,6 +126,12 @@ impl Owner {
         self.policy.max_pods = self.settings.policy.max_pods.or(Some(computed));
     }
 
+    pub(super) fn tell_foreign(&mut self, foreign: Foreign, now: Timestamp) {
+        let Foreign { what, tool, undone } = foreign;
+        self.notices
+            .add(Notice::ForeignTool { what, tool, undone }, now);
+    }
+
     pub(super) fn kernel(&mut self, event: KernelEvent, now: Timestamp) {
         match event {
             KernelEvent::LinkAppeared(mac) => {
@@ -150,6 +156,7 @@ impl Owner {
                 self.store.link_gone(&host_if, now);
                 self.forget.link_gone(&host_if);
             }
+            KernelEvent::Foreign(foreign) => self.tell_foreign(foreign, now),
             KernelEvent::Overrun => {
                 self.surveyed = false;
                 self.survey_retry.succeeded();
