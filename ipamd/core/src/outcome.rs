@@ -420,7 +420,10 @@ fn fail(
         }
         Action::Unassign { blocks, .. } => {
             if nothing_done(error.class) {
-                set_states(store, handle, blocks, BlockState::Confirmed);
+                // Unless an earlier one was not answered, and EC2 names them no more.
+                let missing = |b: &&Block| memory.missing.contains_key(&Thing::Block(handle, **b));
+                let there: Vec<Block> = blocks.iter().filter(|b| !missing(b)).copied().collect();
+                set_states(store, handle, &there, BlockState::Confirmed);
             } else if let Some(eni) = store.eni_mut(handle) {
                 // Gone already, or half of them: nobody gets them until EC2 has told.
                 eni.in_doubt_since = Some(now);
