@@ -328,13 +328,21 @@ impl Datastore {
         Some(lease)
     }
 
-    /// A block that EC2 took away stays only as long as leases stand in it.
+    /// A block that EC2 took away stays only as long as leases stand in it, and so does an ENI that is
+    /// gone: it must not keep a place that another can have. Ours may still be there, attached to
+    /// nothing: it is deleted.
     fn drop_lost_block(&mut self, ip: IpAddr) {
         if let Some((handle, block)) = self.block_of(ip)
             && self.enis.get(&handle).and_then(|e| e.blocks.get(&block)) == Some(&BlockState::Lost)
             && !self.used.contains_key(&block)
         {
             self.remove_block(handle, block);
+            let over = |e: &&Eni| !e.primary && e.attachment.is_none() && e.blocks.is_empty();
+            match self.enis.get(&handle).filter(over).map(|e| e.ours) {
+                Some(true) => self.detach(handle),
+                Some(false) => self.remove_eni(handle),
+                None => {}
+            }
         }
     }
 

@@ -348,7 +348,15 @@ fn lose_eni(store: &mut Datastore, handle: EniHandle, drift: &mut Vec<Drift>) {
         .map(|e| e.blocks.keys().copied().collect())
         .unwrap_or_default();
     for block in blocks {
-        store.add_block(handle, block, BlockState::Lost);
+        if store.used.contains_key(&block) {
+            store.add_block(handle, block, BlockState::Lost);
+        } else {
+            store.remove_block(handle, block);
+        }
+    }
+    // It stays as long as leases stand in it, and goes with the last one (`Datastore::release`).
+    if let Some(eni) = store.eni_mut(handle) {
+        eni.attachment = None;
     }
     drift.push(Drift::EniLost(handle, leases));
 }

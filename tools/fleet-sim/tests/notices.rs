@@ -4,7 +4,7 @@
 use fleet_sim::settle::settings;
 use fleet_sim::{Node, World};
 use ipam_core::plan::Policy;
-use ipam_engine::Notice;
+use ipam_engine::{Notice, Snapshot};
 use std::time::Duration;
 use vpc_model::request::{Action, DetachNetworkInterface};
 use vpc_model::{Admission, Caller, Effect, Fault, NodeSpec, SubnetSpec, VpcSpec};
@@ -138,4 +138,16 @@ async fn lost_leases_are_told_with_their_pods() {
     let counters = node.snapshot().await.unwrap().counters;
     assert_eq!(counters.drift["eni_lost"], 1);
     assert_eq!(counters.lost_addresses, pods.len() as u64);
+    // With the last of its pods it goes itself, and leaves its place to another.
+    let its = |snapshot: &Snapshot| {
+        let mut its = snapshot.enis.iter().filter(|e| e.id == second.id);
+        its.next().map(|e| e.blocks.len())
+    };
+    let kept = its(&node.snapshot().await.unwrap());
+    assert_eq!(kept, Some(pods.len()), "blocks that no pod has");
+    for n in 0..12 {
+        node.del(n).await.unwrap();
+    }
+    minutes(1).await;
+    assert_eq!(its(&node.snapshot().await.unwrap()), None);
 }
