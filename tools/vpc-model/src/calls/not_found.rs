@@ -147,11 +147,11 @@ impl Vpc {
             ));
         }
         let has = |e: &&Arc<EniState>| e.attachment.as_ref().is_some_and(|a| a.id == *id);
-        // Code *recorded*, text *assumed*.
+        // *recorded*, the text as LocalStack has it.
         self.enis.iter().find(has).ok_or_else(|| {
             ApiError::new(
                 "InvalidAttachmentID.NotFound",
-                format!("Attachment '{id}' does not exist"),
+                format!("The network interface attachment ID '{id}' does not exist"),
             )
         })
     }

@@ -19,7 +19,7 @@ pub(super) fn subnet(xml: &mut Xml, s: &Subnet) {
         xml.put("ipv6CidrBlock", cidr);
         xml.put(
             "associationId",
-            association_id("subnet-cidr-assoc", s.id.as_str()),
+            association_id("subnet-cidr-assoc", s.id.as_str(), 0),
         );
         xml.nest("ipv6CidrBlockState", |xml| xml.put("state", "associated"));
     });
@@ -32,6 +32,11 @@ pub(super) fn subnet(xml: &mut Xml, s: &Subnet) {
     xml.put("assignIpv6AddressOnCreation", false);
     xml.put("ipv6Native", false);
     xml.put("enableDns64", false);
+    xml.nest("privateDnsNameOptionsOnLaunch", |xml| {
+        xml.put("hostnameType", "ip-name");
+        xml.put("enableResourceNameDnsARecord", false);
+        xml.put("enableResourceNameDnsAAAARecord", false);
+    });
     tag_set(xml, &s.tags);
 }
 
@@ -47,7 +52,7 @@ pub(super) fn vpc(xml: &mut Xml, v: &VpcInfo) {
             xml.put("cidrBlock", cidr);
             xml.put(
                 "associationId",
-                association_id(&format!("vpc-cidr-assoc-{n}"), v.id.as_str()),
+                association_id("vpc-cidr-assoc", v.id.as_str(), n),
             );
             xml.nest("cidrBlockState", |xml| xml.put("state", "associated"));
         },
@@ -56,7 +61,7 @@ pub(super) fn vpc(xml: &mut Xml, v: &VpcInfo) {
         xml.put("ipv6CidrBlock", cidr);
         xml.put(
             "associationId",
-            association_id("vpc-cidr-assoc-6", v.id.as_str()),
+            association_id("vpc-cidr-assoc", v.id.as_str(), 0xf),
         );
         xml.nest("ipv6CidrBlockState", |xml| xml.put("state", "associated"));
     });
@@ -66,10 +71,10 @@ pub(super) fn vpc(xml: &mut Xml, v: &VpcInfo) {
     tag_set(xml, &v.tags);
 }
 
-/// An id that goes with the id of what it belongs to.
-fn association_id(prefix: &str, of: &str) -> String {
+/// The `n`th id that goes with the id of what it belongs to: the same digits but for the first.
+fn association_id(prefix: &str, of: &str, n: usize) -> String {
     let tail = of.split_once('-').map_or(of, |(_, tail)| tail);
-    format!("{prefix}-{tail}")
+    format!("{prefix}-{:x}{}", n % 16, tail.get(1..).unwrap_or_default())
 }
 
 pub(super) fn route_table(xml: &mut Xml, t: &RouteTable) {
@@ -116,12 +121,14 @@ pub(super) fn group(xml: &mut Xml, g: &Group) {
     for direction in ["ipPermissions", "ipPermissionsEgress"] {
         xml.list(direction, [()], |xml, ()| {
             xml.put("ipProtocol", "-1");
+            xml.list("groups", std::iter::empty::<()>(), |_, ()| {});
             xml.list("ipRanges", ["0.0.0.0/0"], |xml, cidr| {
                 xml.put("cidrIp", cidr);
             });
             xml.list("ipv6Ranges", ["::/0"], |xml, cidr| {
                 xml.put("cidrIpv6", cidr);
             });
+            xml.list("prefixListIds", std::iter::empty::<()>(), |_, ()| {});
         });
     }
     tag_set(xml, &g.tags);
