@@ -86,12 +86,12 @@ pub struct Test {
 /// Runs the tests that the command line asks for, each in a process and namespaces of its own, and
 /// prints each name and the sums. The whole body of a test program's `main`.
 pub fn run(tests: &[Test]) -> ExitCode {
-    run_side_by_side(tests, 1)
+    run_side_by_side(tests, 1, DEADLINE)
 }
 
-/// As [`run`], with so many tests at a time: for tests that mostly wait. Results are printed in the
-/// tests' order.
-pub fn run_side_by_side(tests: &[Test], at_once: usize) -> ExitCode {
+/// As [`run`], with so many tests at a time, each of which may take so long: for tests that mostly
+/// wait. Results are printed in the tests' order.
+pub fn run_side_by_side(tests: &[Test], at_once: usize, deadline: Duration) -> ExitCode {
     if let Some(name) = std::env::var_os(VARIABLE) {
         let test = tests.iter().find(|t| *t.name == *name);
         return test.map_or(ExitCode::FAILURE, run_here);
@@ -105,25 +105,22 @@ pub fn run_side_by_side(tests: &[Test], at_once: usize) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    verdicts(
-        &chosen,
-        at_once,
-        arguments.nocapture,
-        |verdict| match verdict {
-            Verdict::Passed => {
-                passed += 1;
-                println!("ok");
-            }
-            Verdict::Skipped(why) => {
-                skipped += 1;
-                println!("{why}");
-            }
-            Verdict::Failed(why) => {
-                failed += 1;
-                println!("FAILED\n{why}");
-            }
-        },
-    );
+    let run_one = |test: &Test| run_there(test, arguments.nocapture, limit(deadline));
+    let tell = |verdict| match verdict {
+        Verdict::Passed => {
+            passed += 1;
+            println!("ok");
+        }
+        Verdict::Skipped(why) => {
+            skipped += 1;
+            println!("{why}");
+        }
+        Verdict::Failed(why) => {
+            failed += 1;
+            println!("FAILED\n{why}");
+        }
+    };
+    verdicts(&chosen, at_once, run_one, tell);
     let left_out = tests.len() - chosen.len();
     println!("{passed} passed, {failed} failed, {skipped} skipped, {left_out} filtered out");
     if failed == 0 {
@@ -134,7 +131,12 @@ pub fn run_side_by_side(tests: &[Test], at_once: usize) -> ExitCode {
 }
 
 /// Runs the tests and tells each verdict in the tests' order, after the test's name is printed.
-fn verdicts(chosen: &[&Test], at_once: usize, nocapture: bool, mut tell: impl FnMut(Verdict)) {
+fn verdicts(
+    chosen: &[&Test],
+    at_once: usize,
+    run_one: impl Fn(&Test) -> Verdict + Sync,
+    mut tell: impl FnMut(Verdict),
+) {
     let next = AtomicUsize::new(0);
     let (done, heard): (Vec<_>, Vec<_>) = chosen.iter().map(|_| mpsc::channel()).unzip();
     std::thread::scope(|scope| {
@@ -144,7 +146,7 @@ fn verdicts(chosen: &[&Test], at_once: usize, nocapture: bool, mut tell: impl Fn
                 let mut here = take();
                 while let (Some(test), Some(tell)) = (chosen.get(here), done.get(here)) {
                     // It is heard to the end of the scope.
-                    drop(tell.send(run_there(test, nocapture)));
+                    drop(tell.send(run_one(test)));
                     here = take();
                 }
             });
@@ -236,14 +238,14 @@ fn run_here(test: &Test) -> ExitCode {
     }
 }
 
-fn run_there(test: &Test, nocapture: bool) -> Verdict {
-    match try_run_there(test, nocapture) {
+fn run_there(test: &Test, nocapture: bool, limit: Duration) -> Verdict {
+    match try_run_there(test, nocapture, limit) {
         Ok(verdict) => verdict,
         Err(e) => Verdict::Failed(format!("can't run the test: {e}")),
     }
 }
 
-fn try_run_there(test: &Test, nocapture: bool) -> std::io::Result<Verdict> {
+fn try_run_there(test: &Test, nocapture: bool, limit: Duration) -> std::io::Result<Verdict> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(VARIABLE, test.name).stdin(Stdio::null());
     if !nocapture {
@@ -252,7 +254,7 @@ fn try_run_there(test: &Test, nocapture: bool) -> std::io::Result<Verdict> {
     crate::kernel::procs::die_with_parent(&mut command);
     let mut child = command.spawn()?;
     let output = [pour(child.stdout.take()), pour(child.stderr.take())];
-    let status = wait(&mut child)?;
+    let status = wait(&mut child, limit)?;
     let said: String = output
         .into_iter()
         .map(|o| o.join().unwrap_or_default())
@@ -263,7 +265,7 @@ fn try_run_there(test: &Test, nocapture: bool) -> std::io::Result<Verdict> {
             Verdict::Skipped(said.lines().last().unwrap_or("skipped").to_owned())
         }
         Some(_) => Verdict::Failed(said),
-        None => Verdict::Failed(format!("{said}not done within {:?}", deadline())),
+        None => Verdict::Failed(format!("{said}not done within {limit:?}")),
     })
 }
 
@@ -279,8 +281,8 @@ fn pour<R: Read + Send + 'static>(pipe: Option<R>) -> std::thread::JoinHandle<St
 }
 
 /// `None`: it was killed at its deadline.
-fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> {
-    let end = Instant::now() + deadline();
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let end = Instant::now() + limit;
     // std has no wait with a deadline; a test takes far longer than this step.
     while Instant::now() < end {
         if let Some(status) = child.try_wait()? {
@@ -293,9 +295,10 @@ fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> 
     Ok(None)
 }
 
-fn deadline() -> Duration {
+/// The environment's word goes before the program's.
+fn limit(deadline: Duration) -> Duration {
     let named = std::env::var("VPC_SIM_TEST_SECONDS")
         .ok()
         .and_then(|s| s.parse().ok());
-    named.map_or(DEADLINE, Duration::from_secs)
+    named.map_or(deadline, Duration::from_secs)
 }

@@ -146,7 +146,6 @@ fn find_python() -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     /// Every package by version and hash, and no word of where it comes from.
     #[test]
