@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a package of the workspace may depend on within it. Tests of a package may depend on more.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("ipam-core", &[]),
     ("ipam-engine", &["ipam-core"]),
     ("ipam-proto", &["ipam-core"]),
@@ -23,6 +23,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "vpc-model",
             "vpc-sim",
         ],
+    ),
+    (
+        "ipamd-localstack",
+        &["ipamd-tests", "lab", "vpc-model", "vpc-sim"],
     ),
     ("fleet-sim", &["ipam-core", "ipam-engine", "vpc-model"]),
     ("lab", &["ipam-proto", "vpc-model", "vpc-sim"]),
