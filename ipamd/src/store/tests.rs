@@ -53,6 +53,7 @@ fn eni(n: u64) -> Eni {
         phase: Phase::Ready,
         unmanaged: None,
         ours: true,
+        excluded: false,
         blocks: BTreeMap::from([(Block::prefix_of(ip(16)), BlockState::Confirmed)]),
         intent: Some(Intent::Attach),
         in_doubt_since: None,
