@@ -20,5 +20,5 @@ pub mod task;
 pub use api::{Allocate, Handle, Refusal, RefusalKind, Release, Released, Snapshot, Status};
 pub use notice::{LostPod, Notice, Severity};
 pub use notices::Told;
-pub use run::{Ports, run};
+pub use run::{Ports, run, run_watched};
 pub use settings::Settings;

@@ -5,6 +5,7 @@ use crate::owner::{Answer, Event, Owner};
 use crate::ports::{Clock, Cloud, Cluster, HostNet, Loaded, Metadata, Store, StoreError};
 use crate::settings::Settings;
 use crate::task::{Outcome, Task, act, call};
+use ipam_core::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -43,8 +44,20 @@ pub async fn run(
     settings: Settings,
     ports: Ports,
     loaded: Loaded,
+    door: mpsc::Receiver<Request>,
+    seed: u64,
+) {
+    run_watched(settings, ports, loaded, door, seed, |_, _| {}).await;
+}
+
+/// As [`run`]; `watch` sees the owner after every turn. For simulations, which check it there.
+pub async fn run_watched(
+    settings: Settings,
+    ports: Ports,
+    loaded: Loaded,
     mut door: mpsc::Receiver<Request>,
     seed: u64,
+    mut watch: impl FnMut(&Owner, Timestamp) + Send,
 ) {
     let (outbox, mut inbox) = mpsc::channel(OUTCOMES);
     let mut turn = Turn {
@@ -54,9 +67,12 @@ pub async fn run(
     };
     turn.take(Vec::new());
     while !turn.owner.stopping() {
+        watch(&turn.owner, turn.ports.clock.now());
         let wait = turn.wait();
         let mut events = Vec::new();
         tokio::select! {
+            // In order, so that a run can be repeated: all that waits is taken below anyway.
+            biased;
             request = door.recv() => match request {
                 Some(request) => events.push(Event::Request(request)),
                 None => break,
