@@ -1,7 +1,7 @@
 //! What must hold of every datastore, whatever happened: a list of what does not.
 
 use crate::datastore::Datastore;
-use crate::{AttachmentKey, Block, EniHandle, Phase, Timestamp};
+use crate::{AttachmentKey, Block, BlockState, EniHandle, Phase, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -65,7 +65,8 @@ fn leases(store: &Datastore, found: &mut Vec<Violation>) {
                     lease.key.clone(),
                 ));
             }
-            if primaries.contains(ip) {
+            let taken = || store.block_of(*ip).is_none_or(|(_, b)| lost(store, &b));
+            if primaries.contains(ip) && !taken() {
                 found.push(Violation::PrimaryLeased(*ip, lease.key.clone()));
             }
             if store.owners.get(ip) != Some(&lease.key) {
@@ -93,26 +94,34 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
         .collect();
     all.sort_by_key(|b| (b.first(), b.net().prefix_len()));
     for pair in all.windows(2) {
-        if pair[0].contains(pair[1].first()) {
+        if pair[0].contains(pair[1].first()) && !pair.iter().any(|b| lost(store, b)) {
             found.push(Violation::Overlap(pair[0], pair[1]));
+        }
+    }
+    let mut in_block: BTreeMap<Block, u32> = BTreeMap::new();
+    for ip in store.owners.keys() {
+        // Blocks have two sizes.
+        for block in [Block::address(*ip), Block::prefix_of(*ip)] {
+            *in_block.entry(block).or_default() += 1;
         }
     }
     for block in &all {
         let holds = |e: &crate::Eni| e.address.is_some_and(|net| block.contains(net.addr()));
-        if store.enis.values().any(holds) {
+        // What EC2 took away it may have given as anything.
+        if !lost(store, block) && store.enis.values().any(holds) {
             found.push(Violation::PrimaryInBlock(*block));
         }
-        let leased = store
-            .owners
-            .keys()
-            .filter(|ip| block.contains(**ip))
-            .count();
-        let leased = u32::try_from(leased).unwrap_or(u32::MAX);
+        let leased = in_block.get(block).copied().unwrap_or(0);
         let counted = store.used.get(block).copied().unwrap_or(0);
         if leased != counted {
             found.push(Violation::Count(*block, leased, counted));
         }
     }
+}
+
+fn lost(store: &Datastore, block: &Block) -> bool {
+    let on = |e: &crate::Eni| e.blocks.get(block) == Some(&BlockState::Lost);
+    store.enis.values().any(on)
 }
 
 fn enis(store: &Datastore, found: &mut Vec<Violation>) {

@@ -27,6 +27,8 @@ pub enum ErrorClass {
     IndexTaken,
     /// Prefixes can't be had on this instance type.
     PrefixUnsupported,
+    /// The client token was used for another request: what that one made is not known by this one.
+    TokenUsed,
     /// Slow down.
     Throttled,
     /// The policy does not allow it.
@@ -55,6 +57,7 @@ impl ErrorClass {
             Self::AccountFull => "account_full",
             Self::IndexTaken => "index_taken",
             Self::PrefixUnsupported => "prefix_unsupported",
+            Self::TokenUsed => "token_used",
             Self::Throttled => "throttled",
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
@@ -116,6 +119,7 @@ impl CloudError {
             }
             ErrorClass::IndexTaken => "another interface has that place on the instance",
             ErrorClass::PrefixUnsupported => "this instance type takes no prefixes",
+            ErrorClass::TokenUsed => "the client token was used for another request",
             ErrorClass::Throttled => "EC2 throttles this account's calls in this Region",
             ErrorClass::NotFound => "EC2 does not know it (any more)",
             ErrorClass::WrongState => "EC2 can't do this right now",

@@ -20,6 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
+use ipnet::IpNet;
 use rest::Traces;
 
 /// A record that changed since the last [`Datastore::take_touched`].
@@ -55,6 +56,8 @@ pub struct Datastore {
     pub(crate) cooldown: Duration,
     next_handle: u64,
     touched: BTreeSet<Touched>,
+    /// Earlier releases are the word of an older store, which may have forgotten a later lease.
+    sure_since: Timestamp,
 }
 
 impl Datastore {
@@ -89,6 +92,12 @@ impl Datastore {
         store.released.retain(|ip, _| !owners.contains_key(ip));
         store.touched.clear();
         store
+    }
+
+    /// What was released before `now` is only what a store remembers: a pod that lives may have the
+    /// address and the link since. Its traces are waited for, and not removed.
+    pub fn restored_at(&mut self, now: Timestamp) {
+        self.sure_since = now;
     }
 
     /// ENIs by handle.
@@ -163,6 +172,12 @@ impl Datastore {
         })
     }
 
+    /// Every ENI's record counts as changed.
+    pub fn touch_enis(&mut self) {
+        let enis = self.enis.keys().copied().map(Touched::Eni);
+        self.touched.extend(enis);
+    }
+
     /// The records that changed since the last call.
     pub fn take_touched(&mut self) -> Vec<Touched> {
         core::mem::take(&mut self.touched).into_iter().collect()
@@ -215,6 +230,7 @@ impl Datastore {
         eni.phase = Phase::Detached;
         eni.attachment = None;
         eni.in_doubt_since = None;
+        eni.intent = None;
         for block in core::mem::take(&mut eni.blocks).into_keys() {
             self.forget_block(block);
         }
@@ -242,6 +258,66 @@ impl Datastore {
             self.touch(Touched::Eni(handle));
         }
         true
+    }
+
+    /// An ENI's own address is known now. A block that holds it is no pod's any more, whatever we had
+    /// of it; leases stay in it until they end.
+    pub(crate) fn set_address(&mut self, handle: EniHandle, address: Option<IpNet>) {
+        if let Some(eni) = self.eni_mut(handle) {
+            eni.address = address;
+        }
+        let Some(net) = address else { return };
+        let holds = |block: &&Block| block.contains(net.addr());
+        let taken: Vec<(EniHandle, Block)> = self
+            .enis
+            .values()
+            .filter_map(|e| Some((e.handle, *e.blocks.keys().find(holds)?)))
+            .collect();
+        for (handle, block) in taken {
+            if !self.used.contains_key(&block) {
+                self.remove_block(handle, block);
+            } else if let Some(state) = self
+                .eni_mut(handle)
+                .and_then(|eni| eni.blocks.get_mut(&block))
+            {
+                *state = BlockState::Lost;
+            }
+        }
+    }
+
+    /// EC2 has given the block to another ENI than ours says: it leaves this one, with its leases and
+    /// release times, and waits for its new wiring. What overlaps it is nobody's.
+    pub(crate) fn let_go(&mut self, block: Block, to: EniHandle) {
+        self.lose_overlapping(block);
+        let from = |e: &&Eni| e.handle != to && e.blocks.contains_key(&block);
+        let Some(from) = self.enis.values().find(from).map(|e| e.handle) else {
+            return;
+        };
+        if let Some(eni) = self.eni_mut(from) {
+            eni.blocks.remove(&block);
+            self.wired.remove(&block);
+        }
+    }
+
+    /// Two blocks that overlap can't both be: EC2 has told of this one.
+    fn lose_overlapping(&mut self, block: Block) {
+        let overlaps =
+            |b: &&Block| **b != block && (b.contains(block.first()) || block.contains(b.first()));
+        let all: Vec<(EniHandle, Block)> = self
+            .enis
+            .values()
+            .flat_map(|e| e.blocks.keys().filter(overlaps).map(|b| (e.handle, *b)))
+            .collect();
+        for (handle, other) in all {
+            if !self.used.contains_key(&other) {
+                self.remove_block(handle, other);
+            } else if let Some(state) = self
+                .eni_mut(handle)
+                .and_then(|eni| eni.blocks.get_mut(&other))
+            {
+                *state = BlockState::Lost;
+            }
+        }
     }
 
     pub(crate) fn remove_block(&mut self, handle: EniHandle, block: Block) {

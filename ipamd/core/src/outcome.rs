@@ -161,10 +161,13 @@ pub fn resume(store: &mut Datastore, now: Timestamp) {
                 eni.intent = Some(create);
                 eni.in_doubt_since = Some(now);
             }
-            // Its blocks stay as they are, given to nobody, until EC2 has told.
-            Some(Intent::Assign { .. } | Intent::Unassign { .. } | Intent::Detach) => {
+            // What it asked for tells by what it is known when EC2 has told.
+            Some(assign @ Intent::Assign { .. }) => {
+                eni.intent = Some(assign);
                 eni.in_doubt_since = Some(now);
             }
+            // Its blocks stay as they are, given to nobody, until EC2 has told.
+            Some(Intent::Unassign { .. } | Intent::Detach) => eni.in_doubt_since = Some(now),
             _ => {}
         }
     }
@@ -250,6 +253,14 @@ fn succeed(
         eni.in_doubt_since = None;
     }
     match done {
+        // A repeated Create of which nothing was remembered but the token: a Describe told more.
+        Done::Created(view)
+            if store
+                .eni_by_id(&view.id)
+                .is_some_and(|known| known.handle != handle) =>
+        {
+            store.remove_eni(handle);
+        }
         Done::Created(view) => {
             memory
                 .subnets
@@ -259,8 +270,8 @@ fn succeed(
                 eni.id = Some(view.id);
                 eni.mac = Some(view.mac);
                 eni.subnet = view.subnet;
-                eni.address = view.address;
             }
+            store.set_address(handle, view.address);
             add_blocks(store, handle, view.blocks);
         }
         Done::Attached(attachment) => {
@@ -325,6 +336,7 @@ const FORGET_DELETED: Duration = Duration::from_secs(900);
 
 fn add_blocks(store: &mut Datastore, handle: EniHandle, blocks: Vec<Block>) {
     for block in blocks {
+        store.let_go(block, handle);
         store.add_block(handle, block, BlockState::Confirmed);
     }
     store.recount();
@@ -361,7 +373,9 @@ fn fail(
             // Sent again with the same token.
             Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
             Action::Create { .. } if eni.in_doubt_since.is_some() && !tells(error.class) => {}
-            Action::Assign { .. } | Action::Unassign { .. } | Action::Detach { .. } if unknown => {
+            // What was asked for tells by what the answer is known when EC2 has told.
+            Action::Assign { .. } if unknown => eni.in_doubt_since = Some(now),
+            Action::Unassign { .. } | Action::Detach { .. } if unknown => {
                 eni.intent = None;
                 eni.in_doubt_since = Some(now);
             }
@@ -467,5 +481,6 @@ const fn tells(class: ErrorClass) -> bool {
             | ErrorClass::NoFreePrefix
             | ErrorClass::AccountFull
             | ErrorClass::PrefixUnsupported
+            | ErrorClass::TokenUsed
     )
 }

@@ -79,6 +79,9 @@ pub enum Action {
         kind: BlockKind,
         /// How many blocks come with it.
         count: u32,
+        /// When it was first asked for: a part of the request, which must be the same when it is sent
+        /// again.
+        asked: Timestamp,
     },
     /// AttachNetworkInterface.
     Attach {
@@ -420,6 +423,8 @@ impl<'a> Draft<'a> {
 /// Addresses that calls under way on an ENI will bring.
 fn coming_to(eni: &Eni) -> u32 {
     match &eni.intent {
+        // Nobody counts on what is in doubt.
+        Some(Intent::Assign { .. }) if eni.in_doubt_since.is_some() => 0,
         Some(Intent::Create { kind, count, .. }) => {
             kind.capacity(Family::V4).saturating_mul(*count)
         }

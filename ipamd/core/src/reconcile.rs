@@ -63,7 +63,7 @@ pub fn reconcile(
     begun: Timestamp,
     now: Timestamp,
 ) -> Vec<Drift> {
-    memory.known = true;
+    let knew = core::mem::replace(&mut memory.known, true);
     memory.look = false;
     memory.described = Some(begun);
     let mut drift = Vec::new();
@@ -74,19 +74,26 @@ pub fn reconcile(
             .deleted
             .get(&view.id)
             .is_some_and(|at| begun < *at + CONSISTENCY);
-        if !gone {
-            seen.insert(take_eni(store, view, &mut drift, begun, now));
+        if gone || !place_is_free(store, views, view, begun, &mut drift) {
+            memory.look |= !gone;
+            continue;
         }
+        seen.insert(take_eni(store, view, &mut drift, begun, now));
     }
+    let_go_of_moved(store, views, begun);
     for view in views {
         if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle) {
-            take_blocks(store, memory, handle, view, begun, &mut drift);
+            let new = take_blocks(store, memory, handle, view, begun, &mut drift);
+            // What is new only to us, who knew nothing, tells nothing of a call in doubt.
+            let new = if knew { new } else { Vec::new() };
+            settle_doubt(store, handle, &new, begun);
         }
     }
     let unseen: Vec<EniHandle> = store
         .enis()
         .values()
-        .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e))
+        // An instance always has its first interface, whatever a Describe does not show.
+        .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e) && !e.primary)
         .filter(|e| !lost_already(store, e))
         .map(|e| e.handle)
         .collect();
@@ -103,7 +110,74 @@ pub fn reconcile(
     }
     memory.subnets.mark(store);
     store.recount();
+    store.forget_strangers(now);
     drift
+}
+
+/// Whether an ENI can be where EC2 shows it. Two can't be at one place: another one that we have
+/// there and that EC2 does not show is gone, unless it came there by a write that this Describe may
+/// lag behind.
+fn place_is_free(
+    store: &mut Datastore,
+    views: &[EniView],
+    view: &EniView,
+    begun: Timestamp,
+    drift: &mut Vec<Drift>,
+) -> bool {
+    let Some(place) = view.attachment.as_ref().map(|a| (a.card, a.device_index)) else {
+        return true;
+    };
+    let shown = |eni: &Eni| views.iter().any(|v| Some(&v.id) == eni.id.as_ref());
+    let other = store.enis().values().find(|e| {
+        e.id.as_ref() != Some(&view.id)
+            && (e.card, e.device_index) == place
+            && matches!(e.phase, Phase::Attached | Phase::Ready)
+            && !shown(e)
+    });
+    let Some((handle, written_at)) = other.map(|e| (e.handle, e.written_at)) else {
+        return true;
+    };
+    if begun < written_at + CONSISTENCY {
+        return false;
+    }
+    lose_eni(store, handle, drift);
+    true
+}
+
+fn place_is_taken(store: &Datastore, view: &EniView) -> bool {
+    let Some(at) = &view.attachment else {
+        return false;
+    };
+    store
+        .enis()
+        .values()
+        .any(|e| (e.card, e.device_index) == (at.card, at.device_index) && attached_as_we_know(e))
+}
+
+/// Blocks that EC2 shows on another ENI than we have them on, and no longer on ours.
+fn let_go_of_moved(store: &mut Datastore, views: &[EniView], begun: Timestamp) {
+    for view in views {
+        let Some(to) = store.eni_by_id(&view.id).map(|e| e.handle) else {
+            continue;
+        };
+        for block in &view.blocks {
+            let ours = store.enis().values().find(|e| {
+                e.handle != to
+                    && e.blocks.contains_key(block)
+                    && begun >= e.written_at + CONSISTENCY
+            });
+            let still = |eni: &Eni| {
+                let same = |v: &&EniView| Some(&v.id) == eni.id.as_ref();
+                views
+                    .iter()
+                    .find(same)
+                    .is_some_and(|v| v.blocks.contains(block))
+            };
+            if ours.is_some_and(|eni| !still(eni)) {
+                store.let_go(*block, to);
+            }
+        }
+    }
 }
 
 /// Knowledge from IMDS alone: it takes nothing away, and gives cause to ask EC2. Before EC2 has
@@ -119,7 +193,8 @@ pub fn learn_from_metadata(
             continue;
         }
         if store.eni_by_id(&view.id).is_none() {
-            if memory.known {
+            // The store may be older than IMDS's word, or the other way round: EC2 tells.
+            if memory.known || place_is_taken(store, view) {
                 memory.look = true;
             } else {
                 take_eni(store, view, &mut Vec::new(), now, now);
@@ -187,6 +262,11 @@ fn take_eni(
     if changed && let Some(eni) = store.eni_mut(handle) {
         refresh(eni, view, begun);
     }
+    if let Some(address) = store.eni(handle).and_then(|e| e.address)
+        && (changed || known.is_none())
+    {
+        store.set_address(handle, Some(address));
+    }
     handle
 }
 
@@ -248,6 +328,7 @@ fn adopt(store: &mut Datastore, view: &EniView, now: Timestamp) -> EniHandle {
 }
 
 /// The ENI's blocks: what EC2 names is confirmed, what it does not name is gone if it stays so.
+/// Answers which are new.
 fn take_blocks(
     store: &mut Datastore,
     memory: &mut Memory,
@@ -255,8 +336,10 @@ fn take_blocks(
     view: &EniView,
     begun: Timestamp,
     drift: &mut Vec<Drift>,
-) {
-    let Some(eni) = store.eni(handle) else { return };
+) -> Vec<Block> {
+    let Some(eni) = store.eni(handle) else {
+        return Vec::new();
+    };
     let lagging = begun < eni.written_at + CONSISTENCY;
     // Being given back, or given back without an answer: only a late enough Describe tells.
     let unsettled = matches!(eni.intent, Some(Intent::Unassign { .. }))
@@ -291,10 +374,10 @@ fn take_blocks(
         .copied()
         .collect();
     memory.look |= look;
-    let mut grown = false;
+    let mut grown = Vec::new();
     for (block, new) in confirm {
         if store.add_block(handle, block, BlockState::Confirmed) && new {
-            grown = true;
+            grown.push(block);
             drift.push(Drift::NewBlock(handle, block));
         }
     }
@@ -303,20 +386,31 @@ fn take_blocks(
             lose_block(store, handle, block, drift);
         }
     }
-    settle_doubt(store, handle, grown, begun);
+    grown
 }
 
-/// What came of an unanswered Assign is told by new blocks, since it gives all or nothing; or by a
-/// Describe begun past the consistency window.
-fn settle_doubt(store: &mut Datastore, handle: EniHandle, grown: bool, begun: Timestamp) {
-    let releasing = store
-        .eni(handle)
-        .is_some_and(|e| e.blocks.values().any(|s| *s == BlockState::Releasing));
-    if let Some(since) = store.eni(handle).and_then(|e| e.in_doubt_since)
-        && (grown && !releasing || begun >= since + CONSISTENCY)
+/// What came of an unanswered Assign is told by as many new blocks, since it gives all or nothing; or
+/// by a Describe begun past the consistency window.
+fn settle_doubt(store: &mut Datastore, handle: EniHandle, new: &[Block], begun: Timestamp) {
+    let Some(eni) = store.eni(handle) else { return };
+    let Some(since) = eni.in_doubt_since else {
+        return;
+    };
+    let releasing = eni.blocks.values().any(|s| *s == BlockState::Releasing);
+    let given = match &eni.intent {
+        Some(Intent::Assign { kind, count, .. }) => {
+            let of_kind = new.iter().filter(|b| b.kind() == *kind).count();
+            of_kind > 0 && of_kind >= *count as usize
+        }
+        _ => false,
+    };
+    if (given && !releasing || begun >= since + CONSISTENCY)
         && let Some(eni) = store.eni_mut(handle)
     {
         eni.in_doubt_since = None;
+        if matches!(eni.intent, Some(Intent::Assign { .. })) {
+            eni.intent = None;
+        }
     }
 }
 
@@ -347,6 +441,10 @@ fn lose_eni(store: &mut Datastore, handle: EniHandle, drift: &mut Vec<Drift>) {
         .eni(handle)
         .map(|e| e.blocks.keys().copied().collect())
         .unwrap_or_default();
+    if let Some(eni) = store.eni_mut(handle) {
+        // It goes when its pods have gone.
+        eni.phase = Phase::Leaving;
+    }
     for block in blocks {
         if store.used.contains_key(&block) {
             store.add_block(handle, block, BlockState::Lost);

@@ -83,6 +83,9 @@ pub enum EniTag {
 /// CreateNetworkInterface, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateEni {
+    /// When it was first asked for: its date of birth, the same in every repetition. EC2 refuses a
+    /// token that comes with another request.
+    pub asked: Timestamp,
     /// Client token.
     pub token: String,
     /// Where.

@@ -109,9 +109,11 @@ async fn send(
             family,
             kind,
             count,
+            asked,
             ..
         } => {
             let request = CreateEni {
+                asked,
                 token,
                 subnet,
                 security_groups,

@@ -8,7 +8,7 @@ use ipam_core::{Block, BlockKind, EniId, EniView, Family};
 use ipam_engine::ports::CreateEni;
 use ipnet::IpNet;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 impl Ec2 {
     pub(super) async fn create_eni(&self, request: CreateEni) -> Result<EniView, CloudError> {
@@ -27,7 +27,7 @@ impl Ec2 {
             .set_groups(Some(groups))
             .tag_specifications(tags::specification(
                 &instance,
-                SystemTime::now(),
+                SystemTime::UNIX_EPOCH + Duration::from_millis(request.asked.0),
                 &self.settings,
             ));
         if request.count > 0 {

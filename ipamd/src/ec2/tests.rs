@@ -173,6 +173,7 @@ async fn create_asks_for_blocks_and_tags_in_one_call() {
     let (address, mut asked) = serve(vec![Some((200, body))]).await;
     let view = ec2(address)
         .create(CreateEni {
+            asked: ipam_core::Timestamp(1_000),
             token: "token-1".into(),
             subnet: "subnet-1".into(),
             security_groups: vec!["sg-1".into(), "sg-2".into()],

@@ -122,8 +122,9 @@ const TABLE: &[Row] = &[
     row("", "Unavailable", "", UnknownOutcome),
     row("", "ServiceUnavailable", "", UnknownOutcome),
     row("", "RequestTimeout", "", UnknownOutcome),
-    // The same token with another request: somebody's mistake, but no ENI of this request exists.
-    row(CREATE, "IdempotentParameterMismatch", "", Other),
+    // The same token with another request, as after settings that changed in between: no ENI of this
+    // request exists; that of the other is the sweep's.
+    row(CREATE, "IdempotentParameterMismatch", "", TokenUsed),
     row(ASSIGN6, "InsufficientFreeAddresses", "", SubnetFull),
     row(ASSIGN, "InvalidSubnet.Range", "", Other),
 ];

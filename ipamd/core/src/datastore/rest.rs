@@ -87,22 +87,33 @@ impl Datastore {
         });
     }
 
-    /// A DEL that names an address which the kernel uses and no lease does: it rests from now on, and
-    /// is free when the kernel lets go of it.
+    /// A DEL that names an address which no lease does: it rests from now on, and is free when the
+    /// kernel lets go of it. Its lease, and even its block, may have been lost with a part of the
+    /// store. Answers the link through which the kernel uses it, if it does.
     pub fn release_unowned(&mut self, ip: IpAddr, now: Timestamp) -> Option<String> {
         if self.owners.contains_key(&ip) {
             return None;
         }
-        let host_if = self.routed.get(&ip).cloned()?;
-        self.rest(ip, &host_if, now);
-        Some(host_if)
+        let host_if = self.routed.get(&ip).cloned();
+        self.rest(ip, host_if.as_deref().unwrap_or_default(), now);
+        host_if
     }
 
+    /// Its block may not be known yet (again): EC2's word on it comes later.
     pub(super) fn rest(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
-        // An address outside every block is nobody's to give again.
-        if self.block_of(ip).is_some() {
-            let host_if = host_if.into();
-            self.released.insert(ip, Released { at: now, host_if });
+        let host_if = host_if.into();
+        self.released.insert(ip, Released { at: now, host_if });
+        self.traces.remove(&ip);
+        self.touch(Touched::Released(ip));
+    }
+
+    /// Addresses outside every block are remembered only as long as they rest.
+    pub(crate) fn forget_strangers(&mut self, now: Timestamp) {
+        let over =
+            |ip: &IpAddr| self.cooling_until(*ip, now).is_none() && self.block_of(*ip).is_none();
+        let gone: Vec<IpAddr> = self.released.keys().copied().filter(over).collect();
+        for ip in gone {
+            self.released.remove(&ip);
             self.traces.remove(&ip);
             self.touch(Touched::Released(ip));
         }
@@ -241,7 +252,8 @@ impl Datastore {
     fn left_behind(&self) -> impl Iterator<Item = (&IpAddr, &Released)> {
         self.released.iter().filter(|(ip, r)| {
             let routed = self.routed.get(*ip).is_some_and(|dev| *dev == r.host_if);
-            (routed || self.traces.get(*ip) == Some(&Traces::Link)) && self.last_pods(r)
+            let ours = r.at >= self.sure_since && self.last_pods(r);
+            (routed || self.traces.get(*ip) == Some(&Traces::Link)) && ours
         })
     }
 }

@@ -84,6 +84,8 @@ fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {
             card: eni.card,
             device_index: free_index(draft, eni),
         }),
+        // One write at a time: the doubt must not be forgotten over another one's success.
+        Phase::Attached | Phase::Ready if eni.in_doubt_since.is_some() => None,
         Phase::Attached | Phase::Ready if eni.ours && !eni.delete_on_termination => {
             Some(Action::SetDeleteOnTermination {
                 handle,
@@ -92,7 +94,7 @@ fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {
             })
         }
         Phase::Attached | Phase::Ready => None,
-        Phase::Leaving if draft.store.leases_on(handle) == 0 => Some(Action::Detach {
+        Phase::Leaving if eni.ours && draft.store.leases_on(handle) == 0 => Some(Action::Detach {
             handle,
             attachment: eni.attachment.clone()?,
         }),
@@ -125,6 +127,7 @@ fn create_again(eni: &Eni) -> Option<Action> {
         family: crate::Family::V4,
         kind: *kind,
         count: *count,
+        asked: eni.since,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Action, Call, Draft, Note, Scope, Why, subnets, target};
 use crate::datastore::counts;
-use crate::{Block, BlockKind, Eni, EniHandle, Family, Intent, Phase, SubnetId};
+use crate::{Block, BlockKind, BlockState, Eni, EniHandle, Family, Intent, Phase, SubnetId};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -193,7 +193,8 @@ fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
         _ => 0,
     };
     let now = draft.asked.get(&eni.handle).copied().unwrap_or(0);
-    let held = u32::try_from(eni.blocks.len()).unwrap_or(u32::MAX);
+    let there = eni.blocks.values().filter(|s| **s != BlockState::Lost);
+    let held = u32::try_from(there.count()).unwrap_or(u32::MAX);
     slots(draft).saturating_sub(held.saturating_add(asked).saturating_add(now))
 }
 
@@ -342,6 +343,7 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
             family: Family::V4,
             kind: place.kind,
             count: place.count,
+            asked: draft.now,
         });
     }
     missing

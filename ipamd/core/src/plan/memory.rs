@@ -234,7 +234,7 @@ const fn backoff(class: ErrorClass) -> (Duration, Duration) {
             (secs(1), secs(60))
         }
         ErrorClass::Unreachable | ErrorClass::UnknownOutcome => (secs(1), secs(30)),
-        ErrorClass::Other => (secs(2), secs(120)),
+        ErrorClass::Other | ErrorClass::TokenUsed => (secs(2), secs(120)),
     }
 }
 

@@ -121,6 +121,10 @@ impl Owner {
     fn try_assign(&mut self, parked: Parked, now: Timestamp) -> Result<Answer, Parked> {
         let request = &parked.request;
         let fresh = self.store.lease(&request.key).is_none();
+        // What a store of another boot, or one that lost something, says of blocks is for EC2 to confirm.
+        if fresh && !self.memory.known() {
+            return Err(parked);
+        }
         let prefix = request
             .veth_prefix
             .as_deref()

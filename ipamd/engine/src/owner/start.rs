@@ -15,8 +15,9 @@ use ipam_core::datastore::Datastore;
 use ipam_core::limits::conservative;
 use ipam_core::outcome::resume;
 use ipam_core::plan::{Memory, Report, Subnets};
-use ipam_core::{AttachmentKey, Block, BlockState, Eni, Phase, Timestamp};
+use ipam_core::{AttachmentKey, Block, BlockState, Eni, Lease, Phase, Timestamp};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// The owner of what was stored.
 ///
@@ -30,26 +31,31 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     // A store that lost something may have lost ENIs and blocks, too: then EC2 is asked first.
     let whole = loaded.damage.is_empty() && loaded.facts.is_some() && !loaded.enis.is_empty();
     let known = loaded.same_boot && whole;
+    // A run that died before its first commit in this boot left the last boot's ENIs as they were.
+    let same_boot = loaded.same_boot && (loaded.facts.is_some() || !loaded.leases.is_empty());
     let enis: Vec<Eni> = loaded
         .enis
         .into_iter()
         .map(|mut eni| {
             // Where tags are not looked at, none of them excludes.
             eni.excluded &= matches!(settings.policy.subnets, Subnets::Tagged { .. });
-            as_of_now(eni, loaded.same_boot)
+            as_of_now(eni, same_boot)
         })
         .collect();
-    let blocks: Vec<Block> = enis.iter().flat_map(|e| e.blocks.keys().copied()).collect();
+    let blocks = wired_before(&enis, &loaded.leases);
     let cooldown = settings.policy.cooldown;
     // The clock was set back between two runs: an address rests no longer than from now on.
     for released in loaded.cooldowns.values_mut() {
         released.at = released.at.min(now);
     }
     let mut store = Datastore::restore(cooldown, enis, loaded.leases, loaded.cooldowns);
+    store.restored_at(now);
     resume(&mut store, now);
-    if loaded.same_boot {
-        // The kernel has their rules since before the restart; the first apply looks again.
+    if same_boot {
         store.set_wired(blocks);
+    } else {
+        // The next start in this boot must not take their blocks for this boot's.
+        store.touch_enis();
     }
     let mut memory = Memory::new(known, seed, now).spread_out();
     let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
@@ -93,6 +99,19 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     owner
 }
 
+/// Blocks whose rules the kernel has since before the restart: those in which leases stand. One that
+/// was stored may not have been wired any more; the first apply tells.
+fn wired_before(enis: &[Eni], leases: &[Lease]) -> Vec<Block> {
+    let used: Vec<IpAddr> = leases
+        .iter()
+        .flat_map(|l| l.addresses.iter().copied())
+        .collect();
+    enis.iter()
+        .flat_map(|e| e.blocks.keys().copied())
+        .filter(|block| used.iter().any(|ip| block.contains(*ip)))
+        .collect()
+}
+
 fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
     if same_boot {
         for state in eni
@@ -103,9 +122,8 @@ fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
             *state = BlockState::Unconfirmed;
         }
     } else {
+        // A Describe that lags behind our last write still counts as one: boots may be quick.
         eni.blocks.clear();
-        // Nothing was given back in this boot that EC2 could still name.
-        eni.written_at = Timestamp::default();
         if eni.phase == Phase::Ready {
             eni.phase = Phase::Attached;
         }
