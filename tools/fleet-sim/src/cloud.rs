@@ -1,5 +1,9 @@
 //! EC2 for one node, by the model.
 
+use crate::life::Life;
+use crate::oracle;
+use crate::parcel::{Parcel, Road, TIME_LIMIT};
+use crate::store::Memory;
 use crate::world::World;
 use ipam_core::cloud::classify;
 use ipam_core::eni::AttachmentId;
@@ -9,6 +13,7 @@ use ipam_core::{
 use ipam_engine::ports::{Cloud, CloudError, CreateEni, EniTag, ErrorClass, Fut, Sighting};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use vpc_model::Response;
 use vpc_model::request::{
     Action, AssignIpv6Addresses, AssignPrivateIpAddresses, AttachNetworkInterface,
     CreateNetworkInterface, CreateTags, DeleteNetworkInterface, Describe, DetachNetworkInterface,
@@ -16,7 +21,6 @@ use vpc_model::request::{
     UnassignPrivateIpAddresses, Wanted,
 };
 use vpc_model::response::Eni;
-use vpc_model::{Caller, Fate, Response};
 
 /// The tag that says whose an ENI is, as the daemon sets it.
 const OWNER_TAG: &str = "node.k8s.amazonaws.com/instance_id";
@@ -27,41 +31,92 @@ const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
 /// All nodes of a world are one cluster.
 const CLUSTER: &str = "sim";
 
-/// See the module.
+/// See the module. What one run of a daemon asks of EC2.
 #[derive(Debug)]
 pub(crate) struct ModelCloud {
     pub(crate) world: World,
     pub(crate) node: String,
     pub(crate) instance: String,
+    pub(crate) life: Life,
+    /// What must be on the disk before a call is sent.
+    pub(crate) disk: Memory,
+    pub(crate) road: Road,
 }
 
 impl ModelCloud {
+    /// One call: what is sent goes on whatever becomes of the sender.
     async fn call(&self, action: Action) -> Result<Response, CloudError> {
+        self.life.step("before a call is sent");
         let name = action.name();
-        let caller = Caller::node(&self.node);
-        let now = self.world.time();
-        let admission = self.world.vpc().begin(&caller, name, now);
-        tokio::time::sleep(admission.before).await;
-        let now = self.world.time();
-        let result = self
-            .world
-            .vpc()
-            .execute(&admission, &caller, &action.into(), now);
-        tokio::time::sleep(admission.after).await;
-        if admission.fate == Fate::Drop {
-            return Err(CloudError {
-                action: name,
-                class: ErrorClass::UnknownOutcome,
-                code: "ConnectionClosed".into(),
-                message: "the connection was closed before an answer came".into(),
-            });
-        }
-        result.map_err(|e| CloudError {
+        let sent = self.world.elapsed();
+        let eni = match &action {
+            Action::AssignPrivateIpAddresses(r) => Some(r.eni.as_str().to_owned()),
+            _ => None,
+        };
+        self.world
+            .oracle()
+            .sends(sent, &self.node, &self.disk, &action);
+        let parcel = Parcel {
+            world: self.world.clone(),
+            node: self.node.clone(),
+            life: self.life.clone(),
+            late: self.road.late(),
+            action,
+            sent,
+        };
+        let answer = tokio::time::timeout(TIME_LIMIT, tokio::spawn(parcel.deliver()));
+        let answer = self.life.mortal(answer).await;
+        self.life.step("when an answer has come");
+        let lost = |code: &str, message: &str| CloudError {
             action: name,
-            class: classify(name, &e.code, &e.message, e.http_status),
-            code: e.code,
-            message: e.message,
-        })
+            class: ErrorClass::UnknownOutcome,
+            code: code.into(),
+            message: message.into(),
+        };
+        let result = match answer {
+            Err(_) => Err(lost("Timeout", "no answer within the time limit")),
+            Ok(Err(_) | Ok(None)) => Err(lost(
+                "ConnectionClosed",
+                "the connection was closed before an answer came",
+            )),
+            Ok(Ok(Some(answer))) => {
+                if let Some(eni) = eni {
+                    self.world.oracle().assign_answered(&self.node, &eni);
+                }
+                self.heard();
+                answer.map_err(|e| CloudError {
+                    action: name,
+                    class: classify(name, &e.code, &e.message, e.http_status),
+                    code: e.code,
+                    message: e.message,
+                })
+            }
+        };
+        if let Err(error) = &result {
+            self.world
+                .tell(&self.node, || format!("<- {name}: {}", error.code));
+        }
+        result
+    }
+
+    /// The daemon has EC2's newest word: what an operator took and EC2 gave again is no mistake now.
+    fn heard(&self) {
+        if self.world.oracle().no_hands() {
+            return;
+        }
+        let mut enis = oracle::enis(&self.world);
+        // As far as it has written down which ENI holds it.
+        for eni in &mut enis {
+            let knows = |block: &IpNet| {
+                let block = Block::new(*block).ok();
+                self.disk.any_eni(|e| {
+                    e.id.as_ref().is_some_and(|id| id.as_str() == eni.id)
+                        && block.is_some_and(|b| e.blocks.contains_key(&b))
+                })
+            };
+            eni.blocks = eni.blocks.iter().filter(|b| knows(b)).copied().collect();
+        }
+        self.world.oracle().given_again(&self.node, &enis);
     }
 
     async fn pages(&self, what: Describe<vpc_model::ids::EniId>) -> Result<Vec<Eni>, CloudError> {
@@ -85,11 +140,10 @@ impl ModelCloud {
         }
     }
 
-    fn tags(&self) -> BTreeMap<String, String> {
-        let now = ipam_engine::ports::Clock::now(&self.world);
+    fn tags(&self, created: Timestamp) -> BTreeMap<String, String> {
         BTreeMap::from([
             (OWNER_TAG.to_owned(), self.instance.clone()),
-            (CREATED_TAG.to_owned(), now.0.to_string()),
+            (CREATED_TAG.to_owned(), created.0.to_string()),
             (CLUSTER_TAG.to_owned(), CLUSTER.to_owned()),
         ])
     }
@@ -190,9 +244,18 @@ fn unexpected(action: &'static str) -> CloudError {
 impl Cloud for ModelCloud {
     fn describe(&self) -> Fut<'_, Result<Vec<EniView>, CloudError>> {
         Box::pin(async {
+            let begun = self.world.elapsed();
             let mine = Describe::default().filter("attachment.instance-id", &self.instance);
             let enis = self.pages(mine).await?;
-            Ok(enis.iter().map(|eni| self.view(eni)).collect())
+            let all: Vec<EniView> = enis.iter().map(|eni| self.view(eni)).collect();
+            let shown = all.iter().map(|eni| {
+                let blocks = eni.blocks.iter().map(ToString::to_string);
+                (eni.id.as_str().to_owned(), blocks.collect())
+            });
+            self.world
+                .oracle()
+                .described(begun, &self.node, &shown.collect());
+            Ok(all)
         })
     }
 
@@ -208,7 +271,7 @@ impl Cloud for ModelCloud {
 
     fn tag(&self, eni: EniId, tag: EniTag) -> Fut<'_, Result<(), CloudError>> {
         Box::pin(async move {
-            let mut tags = self.tags();
+            let mut tags = self.tags(ipam_engine::ports::Clock::now(&self.world));
             match tag {
                 EniTag::CreatedNow => tags.retain(|key, _| key == CREATED_TAG),
                 EniTag::Mine => tags.retain(|key, _| key != CREATED_TAG),
@@ -241,7 +304,7 @@ impl Cloud for ModelCloud {
                 } else {
                     Wanted::default()
                 },
-                tags: self.tags(),
+                tags: self.tags(r.asked),
                 client_token: Some(r.token),
                 ..CreateNetworkInterface::default()
             };

@@ -1,16 +1,68 @@
-//! IMDS for one node: the model's ENIs as far as IMDS shows them.
+//! IMDS for one node: the model's ENIs as far as IMDS shows them, in its moods.
 
 use crate::cloud::view;
+use crate::life::Life;
 use crate::world::World;
-use ipam_core::Mac;
+use ipam_core::{Block, EniView, Mac};
 use ipam_engine::ports::{Fut, Metadata, MetadataError, NodeFacts};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// See the module.
+/// What is wrong with a node's IMDS. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mood(Arc<Mutex<Moods>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Moods {
+    /// It answers nothing.
+    pub(crate) silent: bool,
+    /// It shows what it showed the last time.
+    pub(crate) frozen: bool,
+    /// It does not list this ENI.
+    pub(crate) hides: Option<Mac>,
+    /// It lists these besides: gone, or never there.
+    pub(crate) ghosts: Vec<EniView>,
+    /// It lists these blocks on the primary ENI besides.
+    pub(crate) dead: Vec<Block>,
+    last: Option<NodeFacts>,
+}
+
+impl Mood {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Moods> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All is well with it again.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Moods::default();
+    }
+
+    /// What it makes of the truth.
+    fn colour(&self, mut facts: NodeFacts) -> Option<NodeFacts> {
+        let mut moods = self.lock();
+        if moods.silent {
+            return None;
+        }
+        if let Some(last) = moods.last.clone().filter(|_| moods.frozen) {
+            return Some(last);
+        }
+        facts.enis.retain(|e| Some(e.mac) != moods.hides);
+        facts.enis.extend(moods.ghosts.clone());
+        if let Some(primary) = facts.enis.first_mut() {
+            primary.blocks.extend(moods.dead.iter().copied());
+        }
+        moods.last = Some(facts.clone());
+        Some(facts)
+    }
+}
+
+/// See the module. IMDS as one run of a daemon has it.
 #[derive(Debug)]
 pub(crate) struct ModelMetadata {
     pub(crate) world: World,
     pub(crate) node: String,
+    pub(crate) life: Life,
+    pub(crate) mood: Mood,
 }
 
 /// One round of reads side by side.
@@ -19,10 +71,13 @@ const READ_TAKES: Duration = Duration::from_millis(4);
 impl Metadata for ModelMetadata {
     fn read(&self) -> Fut<'_, Result<NodeFacts, MetadataError>> {
         Box::pin(async {
-            tokio::time::sleep(READ_TAKES).await;
-            self.facts().ok_or_else(|| MetadataError {
+            self.life.step("before IMDS is read");
+            self.life.mortal(tokio::time::sleep(READ_TAKES)).await;
+            let facts = self.facts().and_then(|facts| self.mood.colour(facts));
+            self.life.step("after IMDS is read");
+            facts.ok_or_else(|| MetadataError {
                 path: "instance-id".into(),
-                message: format!("node {} does not run", self.node),
+                message: format!("no answer on node {}", self.node),
             })
         })
     }

@@ -2,14 +2,19 @@
 
 use crate::cloud::ModelCloud;
 use crate::ear::Ear;
-use crate::kernel::{Forgetting, Kernel};
-use crate::metadata::ModelMetadata;
-use crate::store::Memory;
+use crate::kernel::{Forgetting, Kernel, MortalKernel};
+use crate::life::{Killed, Life};
+use crate::metadata::{ModelMetadata, Mood};
+use crate::parcel::Road;
+use crate::rng::Rng;
+use crate::spool::Spool;
+use crate::store::{Memory, MortalStore};
 use crate::world::World;
+use ipam_core::check::Violation;
 use ipam_core::wiring::{PodWiring, WIRING_VERSION};
 use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{
-    Allocate, Handle, Ports, Refusal, Release, Released, Settings, Snapshot, Told, run,
+    Allocate, Handle, Ports, Refusal, Release, Released, Settings, Snapshot, Told, run_watched,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,26 +25,45 @@ use tokio::task::JoinHandle;
 /// See the module.
 #[derive(Debug)]
 pub struct Node {
-    world: World,
-    name: String,
-    instance: String,
-    kernel: Kernel,
-    store: Memory,
+    pub(crate) world: World,
+    pub(crate) name: String,
+    pub(crate) instance: String,
+    pub(crate) kernel: Kernel,
+    pub(crate) store: Memory,
+    pub(crate) mood: Mood,
+    pub(crate) road: Road,
+    pub(crate) spool: Spool,
     ear: Ear,
-    daemon: Option<(Handle, JoinHandle<()>)>,
+    daemon: Option<Daemon>,
     starts: u64,
+    boots: u64,
 }
+
+#[derive(Debug)]
+struct Daemon {
+    handle: Handle,
+    task: JoinHandle<()>,
+    life: Life,
+}
+
+/// More turns than any run of a daemon takes in days: it spins.
+const TURNS_MAX: u64 = 2_000_000;
 
 /// The key and the name of the simulation's pod number `n`.
 fn pod(n: u32) -> (AttachmentKey, PodRef) {
+    named(&format!("sandbox-{n}"), &format!("pod-{n}"))
+}
+
+/// The key of a sandbox and the name of its pod.
+pub(crate) fn named(sandbox: &str, pod: &str) -> (AttachmentKey, PodRef) {
     let key = AttachmentKey {
         network: "sim".into(),
-        container_id: format!("sandbox-{n}"),
+        container_id: sandbox.into(),
         if_name: "eth0".into(),
     };
     let pod = PodRef {
         namespace: "default".into(),
-        name: format!("pod-{n}"),
+        name: pod.into(),
         uid: String::new(),
     };
     (key, pod)
@@ -60,9 +84,13 @@ impl Node {
             instance: info.instance.as_str().into(),
             kernel: Kernel::new(world.clone(), name),
             store: Memory::default(),
+            mood: Mood::default(),
+            road: Road::default(),
+            spool: Spool::default(),
             ear: Ear::default(),
             daemon: None,
             starts: 0,
+            boots: 0,
         })
     }
 
@@ -95,63 +123,154 @@ impl Node {
 
     /// Starts the daemon on what the disk has.
     pub fn start(&mut self, settings: Settings) {
+        self.start_with_fuse(settings, 0);
+    }
+
+    /// As [`Node::start`]; the daemon is killed at the `fuse`-th step that its ports take, with 0 at
+    /// none.
+    pub(crate) fn start_with_fuse(&mut self, settings: Settings, fuse: u64) {
+        let life = Life::with_fuse(fuse);
         let (handle, door) = Handle::new();
-        let ports = Ports {
+        let ports = self.ports(&life);
+        self.starts += 1;
+        let loaded = self.store.open(&format!("boot-{}", self.boots));
+        let now = self.world.elapsed();
+        self.world.oracle().started(now, &self.name, &loaded);
+        // Ears for the kernel before the engine's own look at it.
+        self.kernel.listen(Some(handle.clone()));
+        let (world, name) = (self.world.clone(), self.name.clone());
+        let store = self.store.clone();
+        let (mut turns, mut checked) = (0u64, None);
+        let watch = move |owner: &ipam_engine::owner::Owner, now| {
+            let at = world.elapsed();
+            turns += 1;
+            assert!(turns < TURNS_MAX, "{name} takes turn after turn");
+            // What is not written down has not changed.
+            let commits = Some(store.commits());
+            if std::mem::replace(&mut checked, commits) == commits {
+                return;
+            }
+            for violation in ipam_core::check::check(owner.store(), now) {
+                // What an operator took EC2 may have given as anything; the daemon does not know yet.
+                if let Violation::Overlap(a, b) = &violation
+                    && (world.oracle().hands_in(&name, a) || world.oracle().hands_in(&name, b))
+                {
+                    continue;
+                }
+                if let Violation::Count(block, ..) = &violation
+                    && world.oracle().hands_in(&name, block)
+                {
+                    continue;
+                }
+                let what = format!("{name}: {violation}");
+                world
+                    .oracle()
+                    .breach(at, "the datastore is consistent", what);
+            }
+        };
+        let seed = self.run_seed();
+        let work = run_watched(settings, ports, loaded, door, seed, watch);
+        let mortal = life.clone();
+        let task = tokio::spawn(async move { mortal.mortal(work).await });
+        self.spool.drain(handle.clone(), life.clone());
+        self.daemon = Some(Daemon { handle, task, life });
+    }
+
+    /// Unlike that of any other run of any daemon.
+    fn run_seed(&self) -> u64 {
+        let name = self.name.bytes().fold(self.world.seed, |seed, byte| {
+            Rng::new(seed ^ u64::from(byte)).next()
+        });
+        Rng::new(name ^ self.starts).next()
+    }
+
+    fn ports(&self, life: &Life) -> Ports {
+        Ports {
             clock: Arc::new(self.world.clone()),
             cloud: Arc::new(ModelCloud {
                 world: self.world.clone(),
                 node: self.name.clone(),
                 instance: self.instance.clone(),
+                life: life.clone(),
+                disk: self.store.clone(),
+                road: self.road.clone(),
             }),
             metadata: Arc::new(ModelMetadata {
                 world: self.world.clone(),
                 node: self.name.clone(),
+                life: life.clone(),
+                mood: self.mood.clone(),
             }),
-            host: Arc::new(self.kernel.clone()),
+            host: Arc::new(MortalKernel {
+                kernel: self.kernel.clone(),
+                life: life.clone(),
+            }),
             cluster: Arc::new(self.ear.clone()),
-            store: Box::new(self.store.clone()),
-        };
-        self.kernel.listen(Some(handle.clone()));
-        self.starts += 1;
-        let loaded = self.store.load();
-        let task = tokio::spawn(run(settings, ports, loaded, door, self.seed()));
-        self.daemon = Some((handle, task));
-    }
-
-    /// Another number for each run of each node: client tokens and jitter come from it.
-    fn seed(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        (&self.name, self.starts).hash(&mut hasher);
-        hasher.finish()
+            store: Box::new(MortalStore {
+                memory: self.store.clone(),
+                life: life.clone(),
+            }),
+        }
     }
 
     /// Ends the daemon as a signal would.
     pub async fn stop(&mut self) {
-        if let Some((handle, task)) = self.daemon.take() {
+        if let Some(daemon) = self.daemon.take() {
             self.kernel.listen(None);
-            handle.stop().await;
-            // A panic of the engine is the simulation's to show.
-            if let Err(error) = task.await
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
+            daemon.handle.stop().await;
+            let result = daemon.task.await;
+            // What it had under way ends with its process.
+            daemon.life.end("at a stop");
+            show_panic(result);
         }
     }
 
     /// Ends it as `kill -9` would. EC2 calls that were sent go on.
     pub fn kill(&mut self) {
-        if let Some((_, task)) = self.daemon.take() {
+        if let Some(daemon) = self.daemon.take() {
             self.kernel.listen(None);
-            task.abort();
+            daemon.life.end("by a kill from outside");
         }
+    }
+
+    /// Whether a daemon that was started has ended by its fuse, and where. A panic of the engine is
+    /// the simulation's to show.
+    pub(crate) async fn found_dead(&mut self) -> Option<&'static str> {
+        let dead = self
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.life.over() || d.task.is_finished());
+        let daemon = self.daemon.take_if(|_| dead)?;
+        self.kernel.listen(None);
+        daemon.life.end("by itself");
+        show_panic(daemon.task.await);
+        Some(daemon.life.ended_at())
+    }
+
+    /// Whether the daemon that runs will end by its fuse.
+    pub(crate) fn has_fuse(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|d| d.life.has_fuse())
+    }
+
+    /// Whether a daemon runs.
+    pub(crate) const fn runs(&self) -> bool {
+        self.daemon.is_some()
+    }
+
+    /// The node is switched off and on: no pod, no route, another boot. The daemon is not started.
+    pub(crate) fn reboot(&mut self) {
+        self.kill();
+        self.kernel.clear();
+        self.spool.clear();
+        let resting = self.store.resting();
+        self.world.oracle().rebooted(&self.name, &resting);
+        self.boots += 1;
     }
 
     /// The door to the daemon.
     #[must_use]
     pub fn handle(&self) -> Option<&Handle> {
-        self.daemon.as_ref().map(|(handle, _)| handle)
+        self.daemon.as_ref().map(|daemon| &daemon.handle)
     }
 
     /// What a runtime does for pod number `n`: ADD, and the plugin's host route.
@@ -222,5 +341,17 @@ impl Node {
     #[must_use]
     pub fn store(&self) -> &Memory {
         &self.store
+    }
+}
+
+/// A panic of the engine is the simulation's to show; an end by [`Killed`] is none.
+fn show_panic(result: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = result
+        && error.is_panic()
+    {
+        let payload = error.into_panic();
+        if !payload.is::<Killed>() {
+            std::panic::resume_unwind(payload);
+        }
     }
 }

@@ -1,75 +1,219 @@
-//! A store in memory: what is committed is durable at once.
+//! A store in memory, with the faults of a disk: what is committed is durable at once, unless a
+//! commit is made to fail, or the whole is made to come back older than it was.
+//!
+//! Held to the real one (`ipamd/src/store`) by a test there: the same commits, reopenings and losses
+//! give the same [`Loaded`].
 
+use crate::life::Life;
 use ipam_core::orphans::Fleet;
-use ipam_core::{AttachmentKey, Eni, EniHandle, Lease};
+use ipam_core::{AttachmentKey, Eni, EniHandle, InstanceId, Lease};
 use ipam_engine::ports::{Loaded, NodeFacts, Released, Store, StoreError, Write};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[derive(Clone, Debug, Default)]
 struct Records {
+    boot: Option<String>,
     leases: BTreeMap<AttachmentKey, Lease>,
     cooldowns: BTreeMap<IpAddr, Released>,
     enis: BTreeMap<EniHandle, Eni>,
     facts: Option<NodeFacts>,
+    instance: Option<InstanceId>,
     fleet: Option<Fleet>,
+}
+
+/// How a commit can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitFault {
+    /// Nothing is written, and that is told.
+    Lost,
+    /// All of it is written, and the opposite is told: a flush that failed after the write.
+    WrittenAfterAll,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    now: Records,
     commits: u64,
+    /// States before the last commits, and when each ended: oldest first.
+    past: VecDeque<(Instant, Records)>,
+    /// How many of them to keep.
+    keep: usize,
+    /// The next open tells of damage.
+    damaged: bool,
+    faults: VecDeque<CommitFault>,
 }
 
 /// See the module. Survives restarts of the daemon; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<Records>>);
+pub struct Memory(Arc<Mutex<Disk>>);
+
+/// The boot of a node that never was restarted.
+const FIRST_BOOT: &str = "boot-0";
 
 impl Memory {
-    fn records(&self) -> MutexGuard<'_, Records> {
+    fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many batches were committed.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.records().commits
+        self.disk().commits
     }
 
     /// Loses everything, as a disk that was replaced.
     pub fn wipe(&self) {
-        *self.records() = Records::default();
+        *self.disk() = Disk::default();
     }
 
     /// What a daemon finds that starts now, in the same boot.
     #[must_use]
     pub fn load(&self) -> Loaded {
-        let records = self.records().clone();
+        self.open(FIRST_BOOT)
+    }
+
+    /// What a daemon finds that starts in this boot. What another boot may not use is dropped for
+    /// good.
+    pub fn open(&self, boot: &str) -> Loaded {
+        let mut disk = self.disk();
+        let same_boot = disk.now.boot.as_deref() == Some(boot);
+        if !same_boot {
+            disk.now.leases.clear();
+            disk.now.facts = None;
+            disk.now.boot = Some(boot.into());
+        }
+        let damage = match std::mem::take(&mut disk.damaged) {
+            true => vec!["the database came back older than it was".to_owned()],
+            false => Vec::new(),
+        };
+        let records = disk.now.clone();
         Loaded {
-            same_boot: true,
-            instance: records.facts.as_ref().map(|f| f.instance_id.clone()),
+            same_boot,
+            instance: records.instance,
             leases: records.leases.into_values().collect(),
             cooldowns: records.cooldowns,
             enis: records.enis.into_values().collect(),
             facts: records.facts,
             fleet: records.fleet,
-            damage: Vec::new(),
+            damage,
+        }
+    }
+
+    /// Remembers states before so many of the last commits, for [`Memory::go_back`].
+    pub fn keep_past(&self, states: usize) {
+        self.disk().keep = states;
+    }
+
+    /// Comes back as it was before the last `commits` commits, or as many as are remembered. With
+    /// `told`, the next open reports damage. Answers how long ago that was.
+    pub fn go_back(&self, commits: usize, told: bool) -> Option<Duration> {
+        let mut disk = self.disk();
+        let mut since = None;
+        for _ in 0..commits {
+            let Some((until, records)) = disk.past.pop_back() else {
+                break;
+            };
+            disk.now = records;
+            since = Some(until);
+        }
+        disk.damaged |= told && since.is_some();
+        since.map(|at| at.elapsed())
+    }
+
+    /// The next commits go wrong so.
+    pub fn fail(&self, faults: impl IntoIterator<Item = CommitFault>) {
+        self.disk().faults.extend(faults);
+    }
+
+    /// No commit goes wrong any more.
+    pub fn heal(&self) {
+        self.disk().faults.clear();
+    }
+
+    /// The ENIs as they are stored now, with their intents.
+    #[must_use]
+    pub fn enis(&self) -> Vec<Eni> {
+        self.disk().now.enis.values().cloned().collect()
+    }
+
+    /// The leases as they are stored now.
+    #[must_use]
+    pub fn leases(&self) -> Vec<Lease> {
+        self.disk().now.leases.values().cloned().collect()
+    }
+
+    /// Released addresses as they are stored now.
+    pub(crate) fn resting(&self) -> BTreeSet<IpAddr> {
+        self.disk().now.cooldowns.keys().copied().collect()
+    }
+
+    pub(crate) fn any_eni(&self, fits: impl Fn(&Eni) -> bool) -> bool {
+        self.disk().now.enis.values().any(fits)
+    }
+}
+
+impl Records {
+    fn write(&mut self, write: Write) {
+        match write {
+            Write::Lease(lease) => drop(self.leases.insert(lease.key.clone(), lease)),
+            Write::NoLease(key) => drop(self.leases.remove(&key)),
+            Write::Cooldown(ip, released) => drop(self.cooldowns.insert(ip, released)),
+            Write::NoCooldown(ip) => drop(self.cooldowns.remove(&ip)),
+            Write::Eni(eni) => drop(self.enis.insert(eni.handle, eni)),
+            Write::NoEni(handle) => drop(self.enis.remove(&handle)),
+            Write::Fleet(fleet) => self.fleet = Some(fleet),
+            Write::Facts(facts) => {
+                self.instance = Some(facts.instance_id.clone());
+                self.facts = Some(facts);
+            }
         }
     }
 }
 
 impl Store for Memory {
     fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
-        let mut records = self.records();
-        records.commits += 1;
-        for write in batch.iter().cloned() {
-            match write {
-                Write::Lease(lease) => drop(records.leases.insert(lease.key.clone(), lease)),
-                Write::NoLease(key) => drop(records.leases.remove(&key)),
-                Write::Cooldown(ip, released) => drop(records.cooldowns.insert(ip, released)),
-                Write::NoCooldown(ip) => drop(records.cooldowns.remove(&ip)),
-                Write::Eni(eni) => drop(records.enis.insert(eni.handle, eni)),
-                Write::NoEni(handle) => drop(records.enis.remove(&handle)),
-                Write::Facts(facts) => records.facts = Some(facts),
-                Write::Fleet(fleet) => records.fleet = Some(fleet),
+        let mut disk = self.disk();
+        let fault = disk.faults.pop_front();
+        if fault != Some(CommitFault::Lost) {
+            disk.commits += 1;
+            if disk.keep > 0 {
+                let before = disk.now.clone();
+                disk.past.push_back((Instant::now(), before));
+                while disk.past.len() > disk.keep {
+                    disk.past.pop_front();
+                }
+            }
+            for write in batch.iter().cloned() {
+                disk.now.write(write);
             }
         }
-        Ok(())
+        match fault {
+            None => Ok(()),
+            Some(_) => Err(StoreError {
+                what: "writing".into(),
+                source: "no space left on the simulated disk".into(),
+            }),
+        }
+    }
+}
+
+/// The store of one run of a daemon: killed before a commit, nothing of it is there; killed after
+/// it, all of it, and nobody was answered.
+#[derive(Debug)]
+pub(crate) struct MortalStore {
+    pub(crate) memory: Memory,
+    pub(crate) life: Life,
+}
+
+impl Store for MortalStore {
+    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+        self.life.step("before a commit");
+        let result = self.memory.commit(batch);
+        self.life.step("after a commit");
+        result
     }
 }

@@ -1,5 +1,7 @@
-//! The model VPC and the virtual clock that all nodes share.
+//! The model VPC and the virtual clock that all nodes share, with who watches and who tells.
 
+use crate::oracle::Oracle;
+use crate::story::Story;
 use ipam_core::Timestamp;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +12,10 @@ use vpc_model::{SpecError, Time, Vpc, VpcSpec};
 #[derive(Clone, Debug)]
 pub struct World {
     vpc: Arc<Mutex<Vpc>>,
+    oracle: Arc<Mutex<Oracle>>,
+    pub(crate) story: Story,
+    /// The seed of the VPC: what nodes draw of their own begins with it.
+    pub(crate) seed: u64,
     start: Instant,
 }
 
@@ -22,9 +28,17 @@ impl World {
     /// # Errors
     /// What is wrong with the spec.
     pub fn new(spec: VpcSpec) -> Result<Self, SpecError> {
+        Self::with_story(spec, Story::default())
+    }
+
+    pub(crate) fn with_story(spec: VpcSpec, story: Story) -> Result<Self, SpecError> {
+        let seed = spec.seed;
         let vpc = Vpc::new(spec, Time::from_unix_millis(EPOCH_MS))?;
         Ok(Self {
             vpc: Arc::new(Mutex::new(vpc)),
+            oracle: Arc::default(),
+            story,
+            seed,
             start: Instant::now(),
         })
     }
@@ -32,6 +46,16 @@ impl World {
     /// The model. Held for one look or one call only, never over an await.
     pub fn vpc(&self) -> MutexGuard<'_, Vpc> {
         self.vpc.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who keeps the promises in mind. Never held together with the model but by the oracle itself.
+    pub(crate) fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line to the story.
+    pub(crate) fn tell(&self, who: &str, what: impl FnOnce() -> String) {
+        self.story.tell(self.elapsed(), who, what);
     }
 
     /// Since the beginning.

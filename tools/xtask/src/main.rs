@@ -10,6 +10,7 @@ mod demo;
 mod error;
 mod programs;
 mod settle;
+mod sim;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Task {
     Bench(bench::Options),
     /// Tells what a pool with given settings settles to.
     Settle(settle::Options),
+    /// Plays fleets in trouble in virtual time, one for each seed, and looks for broken promises.
+    Sim(sim::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Settle(options) => settle::run(&options),
+        Task::Sim(options) => sim::run(&options),
     };
     match result {
         Ok(Verdict::Green) => ExitCode::SUCCESS,

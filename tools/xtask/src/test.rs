@@ -15,7 +15,8 @@ use crate::cargo;
 use crate::error::{TaskError, Verdict};
 use crate::programs;
 use std::process::{Command, Stdio};
-use step::{Outcome, Runner};
+pub(crate) use step::Outcome;
+use step::Runner;
 
 /// Skips that are right, by what they contain, and why. On a machine with Rust, its components and a
 /// Python everything runs.
@@ -60,6 +61,7 @@ pub(crate) fn run() -> Result<Verdict, TaskError> {
     };
     runner.step("build tests", || suite::build(&programs));
     runner.step("tests", || suite::run(&programs));
+    runner.step("simulation", crate::sim::check);
     Ok(Verdict::of(runner.summary(&EXPECTED_SKIPS)))
 }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 /// What a step found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// How many checks held.
-    pub(super) passed: u64,
+    pub(crate) passed: u64,
     /// Each check that did not, in words.
-    pub(super) failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// Each check that was not made, with the reason.
-    pub(super) skips: Vec<String>,
+    pub(crate) skips: Vec<String>,
 }
 
 impl Outcome {

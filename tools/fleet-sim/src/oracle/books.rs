@@ -1,0 +1,112 @@
+//! What EC2 has really given to whom, by the model's own state.
+
+use crate::world::World;
+use ipnet::{IpNet, Ipv4Net};
+use std::net::IpAddr;
+use vpc_model::request::Action;
+
+/// One ENI of the model, in brief.
+#[derive(Clone, Debug)]
+pub(crate) struct Eni {
+    pub(crate) id: String,
+    pub(crate) attachment: Option<String>,
+    /// The node that it is attached to.
+    pub(crate) node: Option<String>,
+    pub(crate) mac: [u8; 6],
+    pub(crate) subnet: String,
+    pub(crate) primary: IpAddr,
+    /// Secondary addresses and prefixes.
+    pub(crate) blocks: Vec<IpNet>,
+    /// Card 0, index 0.
+    pub(crate) first: bool,
+    /// A node's daemon made it.
+    pub(crate) made_by_node: bool,
+}
+
+/// Whose an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// A secondary address, or in a prefix, of an ENI on this node.
+    Here,
+    /// The primary address of an ENI.
+    Primary(String),
+    /// On an ENI elsewhere, or on none that is attached.
+    Elsewhere(String),
+    /// Nobody's.
+    Nobody,
+}
+
+/// Every ENI of the model as it is now.
+pub(crate) fn enis(world: &World) -> Vec<Eni> {
+    let now = world.time();
+    let vpc = world.vpc();
+    let nodes = vpc.nodes();
+    vpc.enis(now)
+        .into_iter()
+        .map(|e| {
+            let attachment = e.attachment.as_ref();
+            let node = attachment.and_then(|a| {
+                let node = nodes.iter().find(|n| n.instance == a.instance)?;
+                Some(node.name.as_str().to_owned())
+            });
+            let single = e.addresses.iter().filter(|a| !a.primary);
+            let blocks = single
+                .map(|a| IpNet::V4(Ipv4Net::from(a.address)))
+                .chain(e.v4_prefixes.iter().copied().map(IpNet::V4))
+                .collect();
+            Eni {
+                id: e.id.as_str().into(),
+                attachment: attachment.map(|a| a.id.as_str().into()),
+                node,
+                mac: e.mac.0,
+                subnet: e.subnet.as_str().into(),
+                primary: e.private_ip.into(),
+                blocks,
+                first: attachment.is_some_and(|a| (a.card, a.device_index) == (0, 0)),
+                made_by_node: e.description.starts_with("aws-K8S-"),
+            }
+        })
+        .collect()
+}
+
+/// Whose `ip` is, seen from `node`.
+pub(crate) fn given(enis: &[Eni], node: &str, ip: IpAddr) -> Given {
+    if let Some(eni) = enis.iter().find(|e| e.primary == ip) {
+        return Given::Primary(eni.id.clone());
+    }
+    match enis
+        .iter()
+        .find(|e| e.blocks.iter().any(|b| b.contains(&ip)))
+    {
+        Some(eni) if eni.node.as_deref() == Some(node) => Given::Here,
+        Some(eni) => Given::Elsewhere(eni.id.clone()),
+        None => Given::Nobody,
+    }
+}
+
+/// What a call takes away from its ENI.
+pub(crate) fn taken(action: &Action, enis: &[Eni]) -> Vec<IpNet> {
+    let all = |eni: Option<&Eni>| eni.map_or_else(Vec::new, |e| e.blocks.clone());
+    match action {
+        Action::UnassignPrivateIpAddresses(r) => r
+            .addresses
+            .iter()
+            .map(|ip| IpNet::V4(Ipv4Net::from(*ip)))
+            .chain(r.prefixes.iter().copied().map(IpNet::V4))
+            .collect(),
+        Action::DetachNetworkInterface(r) => all(enis
+            .iter()
+            .find(|e| e.attachment.as_deref() == Some(r.attachment.as_str()))),
+        Action::DeleteNetworkInterface(r) => all(enis.iter().find(|e| e.id == r.eni.as_str())),
+        _ => Vec::new(),
+    }
+}
+
+/// Every address of a block.
+pub(crate) fn addresses(net: IpNet) -> impl Iterator<Item = IpAddr> {
+    let (first, count) = match net {
+        IpNet::V4(net) => (u32::from(net.network()), 1u32 << (32 - net.prefix_len())),
+        IpNet::V6(_) => (0, 0),
+    };
+    (0..count).map(move |n| IpAddr::V4((first + n).into()))
+}

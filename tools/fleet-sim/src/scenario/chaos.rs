@@ -1,0 +1,300 @@
+//! The troubled time of a scenario, and the quiet one after it.
+
+use super::dice::{self, Plan};
+use super::machine::Machine;
+use super::operator;
+use super::pods::Pod;
+use super::trouble::{Trouble, fault, hold_ups};
+use crate::node::Node;
+use crate::oracle;
+use crate::rng::Rng;
+use crate::store::CommitFault;
+use crate::world::World;
+use ipam_core::{Block, EniId, EniView, Mac};
+use ipam_engine::ports::KernelEvent;
+use std::time::Duration;
+
+/// How long peace lasts before the verdict: EC2 is asked for its word every half an hour, and
+/// twice for an absence; what a write without a given answer leaves behind is closed by then, too.
+pub(super) const PEACE: Duration = Duration::from_secs(80 * 60);
+
+/// The end of the peace, in which nobody has a reason to write to EC2.
+pub(super) const STEADY: Duration = Duration::from_secs(10 * 60);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Chaos {
+    world: World,
+    plan: Plan,
+    rng: Rng,
+    pub(super) machines: Vec<Machine>,
+    pods: u32,
+    faults: Vec<u64>,
+    /// EC2 calls that change something, by node, when the steady time began.
+    pub(super) writes_before: Vec<u64>,
+}
+
+impl Chaos {
+    pub(super) fn new(world: &World, plan: Plan, rng: Rng) -> Result<Self, String> {
+        let machines = plan
+            .nodes
+            .iter()
+            .map(|(name, kind, settings)| {
+                let node = Node::new(world, name).ok_or_else(|| format!("no node {name}"))?;
+                let goes_back = plan.may(Trouble::GoBack);
+                node.store.keep_past(if goes_back { 12 } else { 0 });
+                Ok(Machine::new(node, settings.clone(), kind))
+            })
+            .collect::<Result<Vec<_>, String>>()?;
+        Ok(Self {
+            world: world.clone(),
+            plan,
+            rng,
+            machines,
+            pods: 0,
+            faults: Vec::new(),
+            writes_before: Vec::new(),
+        })
+    }
+
+    fn broken(&self) -> bool {
+        !self.world.oracle().breaches.is_empty()
+    }
+
+    async fn look_after(&mut self, fuses: bool) {
+        for machine in &mut self.machines {
+            machine.look_after(&mut self.rng, fuses).await;
+        }
+    }
+
+    /// Waits, and looks after the daemons meanwhile.
+    async fn wait(&mut self, time: Duration) {
+        let mut left = time;
+        while !left.is_zero() {
+            let nap = left.min(Duration::from_millis(700));
+            left -= nap;
+            tokio::time::sleep(nap).await;
+            self.look_after(self.plan.fuses).await;
+        }
+    }
+
+    /// Things happen.
+    pub(super) async fn rage(&mut self) {
+        self.look_after(self.plan.fuses).await;
+        for _ in 0..self.plan.events {
+            let most = u64::try_from(self.plan.gap.as_millis()).unwrap_or(1_000);
+            let wait = self.rng.millis(5, most);
+            self.wait(wait).await;
+            if self.broken() {
+                return;
+            }
+            let trouble = Trouble::ALL[self.rng.weighted(&self.plan.weights)];
+            self.make(trouble).await;
+        }
+    }
+
+    /// A machine that is still there.
+    fn any(&mut self) -> Option<usize> {
+        let at = usize::try_from(self.rng.range(0, self.machines.len() as u64 - 1)).unwrap_or(0);
+        (!self.machines[at].gone).then_some(at)
+    }
+
+    async fn make(&mut self, trouble: Trouble) {
+        let Some(at) = self.any() else { return };
+        let rng = &mut self.rng;
+        let machine = &mut self.machines[at];
+        match trouble {
+            Trouble::Pods => self.pods_come(at),
+            Trouble::Kill if machine.node.runs() => machine.kill(rng),
+            Trouble::Restart if machine.node.runs() => {
+                let mut settings = machine.settings.clone();
+                let change = rng.percent(60);
+                if change {
+                    settings.policy = dice::policy(rng);
+                }
+                machine.restart(change.then_some(settings)).await;
+                let policy = &machine.settings.policy;
+                let words = dice::policy_words(policy);
+                self.world
+                    .tell(&machine.site.name, || format!("settings: {words}"));
+            }
+            Trouble::Reboot => machine.reboot(rng),
+            Trouble::GoBack => machine.go_back(rng),
+            Trouble::Terminate => machine.terminate(),
+            Trouble::Ec2 => {
+                let fault = fault(rng);
+                self.world.tell("EC2", || format!("{fault:?}"));
+                self.faults.push(self.world.vpc().add_fault(fault));
+            }
+            Trouble::Road => {
+                let times = hold_ups(rng);
+                self.world.tell("road", || format!("holds up {times:?}"));
+                machine.node.road.hold_up(times);
+            }
+            Trouble::Operator => operator::meddle(&self.world, &machine.site.name, rng),
+            Trouble::Disk => {
+                let fault = *rng.pick(&[CommitFault::Lost, CommitFault::WrittenAfterAll]);
+                let faults = vec![fault; usize::try_from(rng.range(1, 4)).unwrap_or(1)];
+                self.world
+                    .tell(&machine.site.name, || format!("commits fail: {faults:?}"));
+                machine.site.store.fail(faults);
+            }
+            Trouble::Imds => self.imds(at),
+            Trouble::Link => self.link(at).await,
+            Trouble::Kernel => self.kernel(at).await,
+            Trouble::Kill | Trouble::Restart => {}
+        }
+    }
+
+    fn pods_come(&mut self, at: usize) {
+        let site = self.machines[at].site.clone();
+        let many = self.rng.percent(10);
+        let count = if many {
+            self.rng.range(10, 40)
+        } else {
+            self.rng.range(1, 6)
+        };
+        for _ in 0..count {
+            self.pods += 1;
+            let lifetime = match self.rng.percent(30) {
+                true => self.rng.millis(100, 4_000),
+                false => self.rng.millis(4_000, 200_000),
+            };
+            let pod = Pod {
+                site: site.clone(),
+                name: format!("p{}", self.pods),
+                boot: site.boot(),
+                lifetime,
+                rng: self.rng.fork(),
+            };
+            tokio::spawn(pod.live());
+        }
+    }
+
+    fn imds(&mut self, at: usize) {
+        let machine = &self.machines[at];
+        let rng = &mut self.rng;
+        let kind = rng.range(0, 5);
+        let enis = oracle::enis(&self.world);
+        let others: Vec<oracle::Eni> = enis.into_iter().filter(|e| !e.first).collect();
+        let mut mood = machine.node.mood.lock();
+        match kind {
+            0 => mood.silent = true,
+            1 => mood.frozen = true,
+            2 if !others.is_empty() => mood.hides = Some(Mac(rng.pick(&others).mac)),
+            3 if !others.is_empty() => mood.ghosts.push(ghost(rng.pick(&others), rng)),
+            4 => {
+                let dead = std::net::Ipv4Addr::new(10, 0, 0, rng.count(4, 250).to_be_bytes()[3]);
+                mood.dead.push(Block::address(dead.into()));
+            }
+            _ => {
+                drop(mood);
+                machine.node.mood.clear();
+                return;
+            }
+        }
+        self.world
+            .tell(&machine.site.name, || format!("IMDS's mood: {mood:?}"));
+    }
+
+    async fn link(&mut self, at: usize) {
+        let machine = &self.machines[at];
+        let links = machine.node.kernel.links();
+        if links.is_empty() || self.rng.percent(40) {
+            self.world
+                .tell(&machine.site.name, || "all links are back".into());
+            machine.node.kernel.show_all();
+        } else {
+            let mac = *self.rng.pick(&links);
+            self.world
+                .tell(&machine.site.name, || format!("link {mac} goes"));
+            machine.node.kernel.hide(mac, true);
+        }
+        machine.node.kernel.tell_links().await;
+    }
+
+    async fn kernel(&mut self, at: usize) {
+        let machine = &self.machines[at];
+        match self.rng.range(0, 2) {
+            0 => {
+                self.world
+                    .tell(&machine.site.name, || "the monitor lost events".into());
+                machine.node.kernel.tell(KernelEvent::Overrun).await;
+            }
+            1 => machine.node.kernel.fail_applies(self.rng.count(1, 3)),
+            _ => {
+                let takes = self.rng.millis(0, 3_000);
+                machine.node.kernel.set_apply_takes(takes);
+            }
+        }
+    }
+
+    /// No trouble any more; what is under way comes to its end.
+    pub(super) async fn calm(&mut self) {
+        self.world.tell("scenario", || "peace".into());
+        for id in std::mem::take(&mut self.faults) {
+            self.world.vpc().remove_fault(id);
+        }
+        for machine in &mut self.machines {
+            machine.settle(&mut self.rng).await;
+        }
+        let mut left = PEACE;
+        let mut nap = Duration::from_millis(500);
+        while !left.is_zero() && !self.broken() {
+            tokio::time::sleep(nap).await;
+            left -= nap;
+            self.look_after(false).await;
+            if left <= STEADY && self.writes_before.is_empty() {
+                self.writes_before = self.writes();
+            }
+            // The first minutes bring most of what there is to see.
+            nap = (nap * 2).min(Duration::from_secs(60)).min(left);
+        }
+    }
+
+    /// EC2 calls of each machine that change something.
+    pub(super) fn writes(&self) -> Vec<u64> {
+        let vpc = self.world.vpc();
+        let of = |m: &Machine| {
+            let calls = vpc.ec2_calls().get(&m.site.name)?;
+            let writes = calls
+                .iter()
+                .filter(|(name, _)| !name.starts_with("Describe"));
+            Some(writes.map(|(_, n)| n).sum())
+        };
+        self.machines
+            .iter()
+            .map(|m| of(m).unwrap_or_default())
+            .collect()
+    }
+}
+
+/// An ENI as IMDS still shows it after it went, or under a name that never was.
+fn ghost(eni: &oracle::Eni, rng: &mut Rng) -> EniView {
+    let id = match rng.percent(50) {
+        true => eni.id.clone(),
+        false => format!("eni-0dead{:012x}", rng.next() & 0xffff_ffff_ffff),
+    };
+    EniView {
+        id: EniId(id),
+        mac: Mac(eni.mac),
+        attachment: Some(ipam_core::AttachmentView {
+            id: None,
+            device_index: rng.count(1, 4),
+            card: 0,
+            delete_on_termination: None,
+        }),
+        subnet: eni.subnet.as_str().into(),
+        address: None,
+        blocks: eni
+            .blocks
+            .iter()
+            .map(|net| match net.prefix_len() {
+                28 => Block::prefix_of(net.addr()),
+                _ => Block::address(net.addr()),
+            })
+            .collect(),
+        unmanaged: None,
+        ours: false,
+    }
+}

@@ -1,0 +1,112 @@
+//! One seed, one scenario: nodes, settings, troubles, pods; then peace, and the verdict.
+//!
+//! The same seed gives the same story, byte for byte. Nothing here decides by what the daemon thinks:
+//! only by dice, by what a runtime or an operator would see, and by virtual time.
+
+mod chaos;
+mod dice;
+mod machine;
+mod operator;
+mod pods;
+mod trouble;
+mod verdict;
+
+use crate::oracle::Breach;
+use crate::rng::Rng;
+use crate::story::Story;
+use crate::world::World;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// What came of one seed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Broken promises, the first first; empty if all was well.
+    pub breaches: Vec<Breach>,
+    /// When, who, what; empty unless it was asked for.
+    pub story: Vec<String>,
+    /// Virtual time that passed.
+    pub lasted: Duration,
+    /// ADDs that were asked.
+    pub adds: u64,
+    /// EC2 calls that were made.
+    pub calls: u64,
+}
+
+/// Plays the scenario of a seed; `told` keeps its story.
+///
+/// # Panics
+/// Never by what a daemon does: its panics are breaches.
+#[must_use]
+pub fn play(seed: u64, told: bool) -> Report {
+    let story = if told {
+        Story::told()
+    } else {
+        Story::default()
+    };
+    let mut report = Report {
+        seed,
+        breaches: Vec::new(),
+        story: Vec::new(),
+        lasted: Duration::ZERO,
+        adds: 0,
+        calls: 0,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .map_err(|e| e.to_string())?;
+        runtime.block_on(scene(seed, story.clone(), &mut report))
+    }));
+    let failure = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(words)) => Some(words),
+        Err(panic) => Some(format!("panic: {}", panic_words(&*panic))),
+    };
+    report.breaches.extend(failure.map(|what| Breach {
+        at: report.lasted,
+        promise: "the engine does not panic",
+        what,
+    }));
+    report.story = story.lines();
+    report
+}
+
+fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without words").to_owned()
+}
+
+async fn scene(seed: u64, story: Story, report: &mut Report) -> Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let plan = dice::throw(&mut rng, seed);
+    let world = World::with_story(plan.spec.clone(), story).map_err(|e| e.to_string())?;
+    world.tell("scenario", || plan.words());
+    operator::fragment(&world, &plan, &mut rng);
+    // Instances boot, and what Describe shows has caught up with them.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let mut chaos = chaos::Chaos::new(&world, plan, rng)?;
+    chaos.rage().await;
+    if world.oracle().breaches.is_empty() {
+        chaos.calm().await;
+    }
+    if world.oracle().breaches.is_empty() {
+        verdict::judge(&world, &chaos).await;
+    }
+    report.lasted = world.elapsed();
+    report.adds = chaos.machines.iter().map(machine::Machine::adds).sum();
+    report.calls = world
+        .vpc()
+        .ec2_calls()
+        .values()
+        .flat_map(|by_action| by_action.values())
+        .sum();
+    report.breaches.append(&mut world.oracle().breaches);
+    Ok(())
+}
