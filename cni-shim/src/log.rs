@@ -1,8 +1,10 @@
 //! A line for each failed command, for people: on stderr, or in `pluginLogFile`.
 
 use crate::error::CniError;
+use nix::fcntl::OFlag;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes the line. That it can't be written fails nothing.
@@ -13,7 +15,13 @@ pub(crate) fn failure(file: Option<&str>, stderr: &mut dyn Write, what: &str, er
     let at = utc(since_epoch.as_secs());
     let line = format!("{at} ipamd-cni {what}: {error} (code {})\n", error.code);
     let file = file.filter(|&path| path != "stderr");
-    let opened = file.and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok());
+    let mut options = OpenOptions::new();
+    options
+        .append(true)
+        .create(true)
+        // A pipe that nobody reads must not hold us up.
+        .custom_flags(OFlag::O_NONBLOCK.bits());
+    let opened = file.and_then(|path| options.open(path).ok());
     let _ = match opened {
         Some(mut file) => file.write_all(line.as_bytes()),
         None => stderr.write_all(line.as_bytes()),

@@ -1,11 +1,12 @@
 //! The pod's network namespace: opened once, entered for a moment by the calling thread.
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,7 +61,12 @@ impl Netns {
             path: path.into(),
             source,
         };
-        let pod = File::open(Path::new(path)).map_err(|source| match source.kind() {
+        // A pipe that nobody writes to must not hold us up.
+        let pod = File::options()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(Path::new(path));
+        let pod = pod.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => NetnsError::Gone(path.into()),
             _ => refused(source),
         })?;

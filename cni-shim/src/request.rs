@@ -121,6 +121,8 @@ fn if_name_problem(name: &str) -> Option<&'static str> {
         Some("not a name")
     } else if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
         Some("with a slash, colon or space in it")
+    } else if name.contains('%') {
+        Some("with a % in it, which the kernel would replace")
     } else {
         None
     }

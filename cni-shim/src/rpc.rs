@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// runtime that gets its answer within five can tell the pod why.
 const RESTART: Duration = Duration::from_secs(4);
 
+/// A call that waited so long was waiting for the pool, at a daemon that was there.
+const WAS_THERE: Duration = Duration::from_secs(1);
+
 /// Why a call got no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
@@ -97,14 +100,20 @@ impl<'a> Daemon<'a> {
         patience: Duration,
         deadline: Instant,
     ) -> Result<P, RpcError> {
-        let patient_until = (Instant::now() + patience).min(deadline);
+        let mut patient_until = Instant::now() + patience;
         loop {
+            let asked = Instant::now();
             let error = match self.try_call(method, request, deadline) {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            let now = Instant::now();
+            if now.duration_since(asked) > WAS_THERE {
+                // It was there until now: its restart begins only here.
+                patient_until = now + patience;
+            }
             let pause = pause();
-            if !error.worth_a_retry() || Instant::now() + pause >= patient_until {
+            if !error.worth_a_retry() || now + pause >= patient_until.min(deadline) {
                 return Err(error);
             }
             std::thread::sleep(pause);

@@ -3,6 +3,7 @@
 
 mod compare;
 mod existing;
+mod sound;
 
 pub(crate) use compare::differences;
 
@@ -10,7 +11,7 @@ use crate::error::{CniError, code};
 use crate::netlink::{Batch, Link, Socket, link_of, verbs};
 use crate::netns::Netns;
 use crate::undo::Undo;
-use ipam_core::wiring::{PodWiring, Route, Sysctl};
+use ipam_core::wiring::{PodWiring, Sysctl};
 use nix::errno::Errno;
 use std::fs;
 use std::io;
@@ -54,6 +55,7 @@ impl Kernel {
 
     /// Wires the pod. What is there already and as it should be stays.
     pub(crate) fn wire(&mut self, wiring: &PodWiring) -> Result<(), WireError> {
+        sound::check(wiring)?;
         let link = match self.create(wiring)? {
             Some(link) => link,
             None => match existing::make_way(self, wiring)? {
@@ -128,8 +130,7 @@ impl Kernel {
         let mut batch = Batch::default();
         verbs::set_up(&mut batch, link.index);
         for route in &w.host_routes {
-            let index = index_of(&mut self.host, route, &w.host_if, link.index)?;
-            verbs::route(&mut batch, verbs::Change::Add, route, index);
+            verbs::route(&mut batch, verbs::Change::Add, route, link.index);
         }
         let first_rule = batch.len();
         for rule in &w.host_rules {
@@ -169,8 +170,7 @@ impl Kernel {
             verbs::add_address(&mut batch, pod, net);
         }
         for route in &w.pod_routes {
-            let index = index_of(&mut self.pod, route, &w.pod_if, pod)?;
-            verbs::route(&mut batch, verbs::Change::Add, route, index);
+            verbs::route(&mut batch, verbs::Change::Add, route, pod);
         }
         for neighbour in &w.pod_neighbours {
             verbs::add_neighbour(&mut batch, neighbour, pod);
@@ -201,19 +201,6 @@ fn pod_step(w: &PodWiring, n: usize) -> String {
     )
 }
 
-/// A route's interface, mostly the one just made.
-fn index_of(socket: &mut Socket, route: &Route, ours: &str, index: u32) -> Result<u32, CniError> {
-    if route.dev == ours {
-        return Ok(index);
-    }
-    let step = || format!("find {} for the route to {}", route.dev, route.dst);
-    match socket.link(&route.dev) {
-        Ok(Some(link)) => Ok(link.index),
-        Ok(None) => Err(failed(&step(), Errno::ENODEV)),
-        Err(errno) => Err(failed(&step(), errno)),
-    }
-}
-
 /// A step that the kernel refused.
 fn failed(step: &str, errno: Errno) -> CniError {
     let msg = format!("wiring the pod: {step}: {}", errno.desc());
@@ -240,12 +227,6 @@ fn sysctls(settings: &[Sysctl]) -> Result<(), CniError> {
 
 /// A read-only `/proc/sys` is no harm where the value is right already.
 fn write_sysctl(path: &Path, value: &str) -> io::Result<()> {
-    if path
-        .components()
-        .any(|part| part == std::path::Component::ParentDir)
-    {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
     let written = fs::OpenOptions::new()
         .write(true)
         .open(path)

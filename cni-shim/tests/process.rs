@@ -195,6 +195,7 @@ fn names_follow_the_spec() {
         ("CNI_IFNAME", "a:b", 4),
         ("CNI_IFNAME", "a b", 4),
         ("CNI_IFNAME", "a\u{a0}b", 4),
+        ("CNI_IFNAME", "eth%d", 4),
         ("CNI_CONTAINERID", "0aZ_.-", IN_ORDER),
         ("CNI_CONTAINERID", "_a", 4),
         ("CNI_CONTAINERID", "a/b", 4),

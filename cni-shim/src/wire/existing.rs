@@ -103,17 +103,18 @@ fn named_as_ours(name: &str, wiring: &PodWiring) -> bool {
     ours == theirs && digits.len() == 11 && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Whether a host end may be taken away: it is a veth, and this attachment's own, or one whose lease
+/// Whether a host end may be taken away: it is a veth with a name of ours, and this attachment's own, or one whose lease
 /// was released: its host routes are gone, since that is the first thing a DEL does. (A pod that is
 /// created again under its old name gets the old veth's name, and the old namespace may be dying for
 /// a while yet.)
 fn leftover(kernel: &mut Kernel, link: &Link, wiring: &PodWiring) -> Result<(), CniError> {
     let name = &link.name;
-    if link.kind != "veth" {
+    let own = link.mac == Some(wiring.host_mac);
+    if link.kind != "veth" || !own && !named_as_ours(name, wiring) {
         let msg = format!("{name} on the host is not a veth of ours; it was left alone");
         return Err(CniError::new(code::NAME_TAKEN, msg));
     }
-    if link.mac == Some(wiring.host_mac) {
+    if own {
         return Ok(());
     }
     let routes = kernel

@@ -15,8 +15,11 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
+/// Changes a wiring.
+pub(crate) type Harm = Box<dyn Fn(&mut v1::PodWiring) + Send>;
+
 /// What the daemon does and knows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct State {
     pub(crate) leases: BTreeMap<AttachmentKey, PodWiring>,
     /// Given out in this order; an ADD beyond them is refused.
@@ -28,16 +31,17 @@ pub(crate) struct State {
     pub(crate) delay: Duration,
     /// Changes a wiring before it is sent.
     pub(crate) spoil: Option<fn(&mut v1::PodWiring)>,
+    /// The same, by what a search has found.
+    pub(crate) harm: Option<Harm>,
     pub(crate) not_ready: Option<(u32, String)>,
     pub(crate) allocated: Vec<v1::AllocateRequest>,
     pub(crate) released: Vec<v1::ReleaseRequest>,
     salt: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Service(Arc<Mutex<State>>);
 
-#[derive(Debug)]
 pub(crate) struct Daemon {
     state: Arc<Mutex<State>>,
     stop: Option<oneshot::Sender<()>>,
@@ -182,6 +186,9 @@ impl Ipam for Service {
                     let mut wiring = wiring.into();
                     if let Some(spoil) = state.spoil {
                         spoil(&mut wiring);
+                    }
+                    if let Some(harm) = &state.harm {
+                        harm(&mut wiring);
                     }
                     Allocated::Wiring(wiring)
                 }

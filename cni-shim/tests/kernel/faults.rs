@@ -217,15 +217,13 @@ pub(crate) fn daemon_hangs() -> Outcome {
 /// Each step that the kernel can refuse, after others were done.
 pub(crate) fn failed_step_is_undone() -> Outcome {
     type Spoil = fn(&mut ipam_proto::v1::PodWiring);
-    let steps: [(&str, Spoil); 8] = [
+    let steps: [(&str, Spoil); 6] = [
         ("create veth", |w| w.mtu = 100_000),
         ("create veth", |w| w.host_mac = "01:00:00:00:00:01".into()),
         ("set net/ipv6/conf/none/forwarding", |w| {
             w.host_sysctls.push(sysctl("net/ipv6/conf/none/forwarding"));
         }),
-        ("set ../x", |w| w.pod_sysctls.push(sysctl("../x"))),
         ("add route", |w| w.host_routes[0].via = "10.250.0.1".into()),
-        ("find none", |w| w.pod_routes[0].dev = "none".into()),
         ("add route 0.0.0.0/0 in the pod", |w| {
             w.pod_routes[1].via = "10.250.0.1".into();
         }),
@@ -250,6 +248,32 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
     scene.daemon.state().spoil = None;
     scene.runtime.add(&scene.pod).ok();
     assert_wired(&scene.host, &scene.pod, &scene.wiring());
+    Ok(())
+}
+
+/// What the kernel might take, and nobody could undo, is not even begun.
+pub(crate) fn nonsense_is_not_begun() -> Outcome {
+    type Spoil = fn(&mut ipam_proto::v1::PodWiring);
+    let nonsense: [(&str, Spoil); 7] = [
+        ("../x", |w| w.pod_sysctls.push(sysctl("../x"))),
+        ("/etc/passwd", |w| w.pod_sysctls.push(sysctl("/etc/passwd"))),
+        ("kernel/panic", |w| {
+            w.host_sysctls.push(sysctl("kernel/panic"));
+        }),
+        ("none", |w| w.pod_routes[0].dev = "none".into()),
+        ("lo", |w| w.host_routes[0].dev = "lo".into()),
+        ("eni%d", |w| w.host_if = "eni%d".into()),
+        ("65 entries", |w| {
+            w.host_routes = vec![w.host_routes[0].clone(); 65];
+        }),
+    ];
+    let scene = Scene::new()?;
+    for (words, spoil) in nonsense {
+        scene.daemon.state().spoil = Some(spoil);
+        let msg = scene.runtime.add(&scene.pod).error(103);
+        assert!(msg.contains(words), "{words:?} in {msg:?}");
+        assert_nothing(&scene);
+    }
     Ok(())
 }
 

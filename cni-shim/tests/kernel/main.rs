@@ -6,6 +6,7 @@ mod again;
 mod daemon;
 mod del;
 mod faults;
+mod fuzz;
 mod see;
 mod together;
 mod world;
@@ -82,8 +83,9 @@ fn main() -> ExitCode {
              foreign_metric, refusal_passes_through, removes_rules;
         faults: netns_gone, own_netns, not_a_netns, stranger_in_the_pod, stranger_on_the_host, strangers_index_is_like_ours,
                 route_is_anothers, refusal, unknown_wiring_version, daemon_absent, daemon_restarts,
-                daemon_hangs, failed_step_is_undone, check_sees_damage, status;
+                daemon_hangs, failed_step_is_undone, nonsense_is_not_begun, check_sees_damage, status;
         together: two_adds_of_each_pod, one_fails_and_releases, add_waits_for_another,
                   del_waits_a_moment, failed_add_of_a_live_pod;
+        fuzz: requests, wirings, replies;
     ])
 }

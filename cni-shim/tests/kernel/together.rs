@@ -93,7 +93,7 @@ pub(crate) fn one_fails_and_releases() -> Outcome {
     let scene = Scene::new()?;
     scene.daemon.state().spoil = Some(|wiring| {
         if wiring.pod_addresses[0].starts_with("10.1.0.1/") {
-            wiring.pod_routes[0].dev = "none".into();
+            wiring.pod_routes[1].via = "10.250.0.1".into();
         }
     });
     // Both requests are with the daemon before either is answered, if nothing keeps one back.
@@ -108,7 +108,7 @@ pub(crate) fn one_fails_and_releases() -> Outcome {
         .partition(|answer| answer.exit_code == 0);
     for answer in bad {
         let msg = answer.error(101);
-        assert!(msg.contains("find none"), "{msg}");
+        assert!(msg.contains("add route 0.0.0.0/0 in the pod"), "{msg}");
     }
     assert_eq!(good.len(), 1);
     assert_eq!(good[0].json["ips"][0]["address"], "10.1.0.2/32");
@@ -169,7 +169,14 @@ pub(crate) fn failed_add_of_a_live_pod() -> Outcome {
     scene
         .pod
         .run(|| see::change::add_veth("eth1", "x", &third))?;
-    scene.daemon.state().spoil = Some(|wiring| wiring.pod_if = "eth1".into());
+    scene.daemon.state().spoil = Some(|wiring| {
+        wiring.pod_if = "eth1".into();
+        let routes = wiring.pod_routes.iter_mut().map(|route| &mut route.dev);
+        let neighbours = wiring.pod_neighbours.iter_mut().map(|n| &mut n.dev);
+        routes
+            .chain(neighbours)
+            .for_each(|dev| *dev = "eth1".into());
+    });
     scene.runtime.add(&scene.pod).error(100);
     assert!(scene.daemon.state().released.is_empty());
     assert_eq!(see::links(&scene.host).len(), 1);

@@ -45,6 +45,13 @@ impl Netns {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
+    /// The same namespace once more.
+    pub(crate) fn again(&self) -> std::io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+        })
+    }
+
     /// Runs `f` inside, on a thread of its own.
     pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
@@ -54,6 +61,14 @@ impl Netns {
             });
             inside.join().expect("the thread does not panic")
         })
+    }
+}
+
+impl Netns {
+    /// Runs `f` inside; the thread stays there.
+    pub(crate) fn run_here<T>(&self, f: impl FnOnce() -> T) -> T {
+        nix::sched::setns(&self.file, CloneFlags::CLONE_NEWNET).expect("setns");
+        f()
     }
 }
 

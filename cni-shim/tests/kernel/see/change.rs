@@ -59,6 +59,12 @@ pub(crate) fn set_down(index: u32) -> io::Result<()> {
     set_flags(index, LinkFlags::empty())
 }
 
+pub(crate) fn delete(index: u32) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    request(RouteNetlinkMessage::DelLink(message), 0)
+}
+
 pub(crate) fn add_address(index: u32, ip: IpAddr) -> io::Result<()> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;

@@ -1,0 +1,73 @@
+//! Whether a wiring can be meant, before anything of it is done. What the kernel itself refuses is
+//! left to it: then all is undone. Here is what it would take, and what could not be undone.
+
+use crate::error::{CniError, code};
+use ipam_core::wiring::{PodWiring, Sysctl};
+use std::path::{Component, Path};
+
+/// Entries of any list. A pod has a few; the kernel's answers to thousands of requests at once would
+/// overflow the socket, and nobody would know which of them were done.
+const LIST_MAX: usize = 64;
+/// `IFNAMSIZ` without its zero.
+const NAME_MAX: usize = 15;
+/// No setting is so long, bytes.
+const VALUE_MAX: usize = 256;
+
+/// Goes on, or says what makes no sense.
+pub(super) fn check(w: &PodWiring) -> Result<(), CniError> {
+    match problem(w) {
+        None => Ok(()),
+        Some(problem) => {
+            let msg = format!("ipamd's wiring makes no sense: {problem}");
+            Err(CniError::new(code::PROTOCOL, msg))
+        }
+    }
+}
+
+fn problem(w: &PodWiring) -> Option<String> {
+    let names = [&w.host_if, &w.pod_if];
+    if let Some(name) = names.into_iter().find(|name| !is_name(name)) {
+        return Some(format!("{:?} is no interface's name", shown(name)));
+    }
+    let lengths = [
+        w.pod_addresses.len(),
+        w.pod_routes.len(),
+        w.pod_neighbours.len(),
+        w.host_routes.len(),
+        w.host_rules.len(),
+        w.host_sysctls.len() + w.pod_sysctls.len(),
+    ];
+    if let Some(length) = lengths.into_iter().find(|length| *length > LIST_MAX) {
+        return Some(format!("a list of {length} entries"));
+    }
+    // Routes and neighbours go with the link: those of another would stay after a failure.
+    let on_host = w.host_routes.iter().map(|r| (&r.dev, &w.host_if));
+    let routes = w.pod_routes.iter().map(|r| &r.dev);
+    let in_pod = routes.chain(w.pod_neighbours.iter().map(|n| &n.dev));
+    let mut devices = on_host.chain(in_pod.map(|dev| (dev, &w.pod_if)));
+    if let Some((dev, _)) = devices.find(|(dev, own)| dev != own) {
+        return Some(format!("{:?} is not an end of this veth", shown(dev)));
+    }
+    let mut settings = w.host_sysctls.iter().chain(&w.pod_sysctls);
+    let odd = settings.find(|setting| !is_of_network(setting))?;
+    Some(format!("{:?} is no setting of a network", shown(&odd.key)))
+}
+
+/// A name that an interface can have and then has: `%` would make it a template (`eth%d`).
+fn is_name(name: &str) -> bool {
+    let odd = |c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c.is_control();
+    (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && !name.contains(odd)
+}
+
+/// Below `/proc/sys/net`, and nowhere else.
+fn is_of_network(setting: &Sysctl) -> bool {
+    let key = Path::new(&setting.key);
+    let plain = key
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    plain && key.starts_with("net") && setting.value.len() <= VALUE_MAX
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
