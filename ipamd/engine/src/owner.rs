@@ -272,6 +272,9 @@ impl Owner {
                 );
                 self.note_drift(&drift, &names, now);
                 if let Some(error) = error {
+                    if error.class == ipam_core::cloud::ErrorClass::TokenUsed {
+                        self.orphans.expect(now);
+                    }
                     self.note_refusal(&action, error, now);
                 }
                 self.note_unmanaged(&action, now);

@@ -7,6 +7,7 @@ use ipam_core::cloud::{CloudError, ErrorClass};
 use ipam_core::{Block, BlockKind, EniId, EniView, Family};
 use ipam_engine::ports::CreateEni;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -114,7 +115,7 @@ impl Ec2 {
         let prefixes = answer.assigned_ipv4_prefixes().iter();
         let addresses = addresses.filter_map(|ip| address(ip.private_ip_address.as_deref()));
         let prefixes = prefixes.filter_map(|net| prefix(net.ipv4_prefix.as_deref()));
-        Ok(addresses.chain(prefixes).collect())
+        all_given(ACTION, kind, wanted, addresses.chain(prefixes).collect())
     }
 
     pub(super) async fn assign_v6(
@@ -136,7 +137,7 @@ impl Ec2 {
         let prefixes = answer.assigned_ipv6_prefixes().iter();
         let addresses = addresses.filter_map(|ip| address(Some(ip.as_str())));
         let prefixes = prefixes.filter_map(|net| prefix(Some(net.as_str())));
-        Ok(addresses.chain(prefixes).collect())
+        all_given(ACTION, kind, wanted, addresses.chain(prefixes).collect())
     }
 
     /// One call a family: EC2 has an action for each.
@@ -204,6 +205,23 @@ pub(super) fn incomplete(action: &'static str, what: &str) -> CloudError {
         class: ErrorClass::UnknownOutcome,
         code: "IncompleteAnswer".into(),
         message: format!("EC2's answer has {what}"),
+    }
+}
+
+/// EC2 gives what was asked for or nothing. An answer that can't be read to its end would leave
+/// blocks that nobody knows of.
+fn all_given(
+    action: &'static str,
+    kind: BlockKind,
+    wanted: i32,
+    blocks: Vec<Block>,
+) -> Result<Vec<Block>, CloudError> {
+    let known: BTreeSet<&Block> = blocks.iter().filter(|b| b.kind() == kind).collect();
+    if usize::try_from(wanted) == Ok(known.len()) && known.len() == blocks.len() {
+        Ok(blocks)
+    } else {
+        let what = format!("{} of {wanted} blocks", known.len());
+        Err(incomplete(action, &what))
     }
 }
 

@@ -31,7 +31,7 @@ pub struct World {
     pub ec2: BTreeMap<EniId, EniView>,
     /// Differs from run to run of the daemon.
     pub run: String,
-    tokens: BTreeMap<String, EniId>,
+    tokens: BTreeMap<String, (EniId, Action)>,
     next_address: u32,
     next_prefix: u32,
     next_id: u32,
@@ -174,12 +174,20 @@ impl World {
                 kind, count, token, ..
             } => {
                 self.count("create");
-                let id = self.tokens.get(token).cloned().unwrap_or_else(|| {
+                let known = self.tokens.get(token).cloned();
+                if let Some((_, first)) = &known {
+                    assert_eq!(
+                        action, first,
+                        "EC2 knows a token with its very request only"
+                    );
+                }
+                let id = known.map(|(id, _)| id).unwrap_or_else(|| {
                     let id = self.new_eni();
                     self.give(&id, *kind, *count);
                     id
                 });
-                self.tokens.insert(token.clone(), id.clone());
+                self.tokens
+                    .insert(token.clone(), (id.clone(), action.clone()));
                 Done::Created(self.ec2[&id].clone())
             }
             Action::Attach {

@@ -6,7 +6,9 @@ use super::Owner;
 use crate::ports::{CloudError, EniTag, ErrorClass, Sighting, Write};
 use crate::settings::{OrphanScope, Settings};
 use crate::task::{CleanUp, CleanedUp, Task};
-use ipam_core::orphans::{Fleet, QUIET_START, SLOT, first_look, first_own_look, judge, next_look};
+use ipam_core::orphans::{
+    Fleet, MIN_AGE, QUIET_START, SLOT, first_look, first_own_look, judge, next_look,
+};
 use ipam_core::plan::Memory;
 use ipam_core::{EniId, Timestamp};
 
@@ -50,6 +52,14 @@ impl Watch {
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         self.next.filter(|_| !self.busy)
+    }
+
+    /// An ENI of ours is there that the pool does not know: looked for once it can be judged.
+    pub(super) fn expect(&mut self, now: Timestamp) {
+        if self.scope != OrphanScope::Off {
+            let at = now + MIN_AGE + SLOT / 4;
+            self.next = Some(self.next.map_or(at, |next| next.min(at)));
+        }
     }
 
     pub(super) fn not_begun(&mut self, now: Timestamp) {
