@@ -18,8 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
+#[cfg(test)]
+mod fuzz;
+
 /// ENIs read at the same time; each has about eight paths.
 const ENIS_AT_ONCE: usize = 16;
+/// So many characters of a text that can't be read are told.
+const SHOWN: usize = 100;
 const ROOT: &str = "/latest/meta-data";
 const MACS: &str = "network/interfaces/macs";
 
@@ -35,13 +40,29 @@ impl Imds {
     /// No request is made until the first [`Metadata::read`], which ends within `deadline`.
     #[must_use]
     pub fn new(http: SharedHttpClient, deadline: Duration, site: Arc<Site>) -> Self {
+        Self::at(None, http, deadline, site)
+    }
+
+    /// At this address; the SDK's own settings name it otherwise.
+    fn at(
+        endpoint: Option<String>,
+        http: SharedHttpClient,
+        deadline: Duration,
+        site: Arc<Site>,
+    ) -> Self {
         let provider = ProviderConfig::without_region().with_http_client(http);
-        let client = Client::builder()
+        let mut client = Client::builder()
             .configure(&provider)
             .max_attempts(2)
             .operation_timeout(deadline)
-            .operation_attempt_timeout(deadline)
-            .build();
+            .operation_attempt_timeout(deadline);
+        // One that is no URL is none: nobody but tests names one.
+        if let Some(endpoint) = endpoint
+            && let Ok(named) = client.clone().endpoint(endpoint)
+        {
+            client = named;
+        }
+        let client = client.build();
         Self {
             client,
             deadline,
@@ -229,6 +250,8 @@ fn failed(path: &str, message: impl Into<String>) -> MetadataError {
 }
 
 fn parsed<T: FromStr>(path: &str, text: &str) -> Result<T, MetadataError> {
-    text.parse()
-        .map_err(|_| failed(path, format!("\"{}\" can't be read", text.escape_debug())))
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(SHOWN).collect();
+        failed(path, format!("\"{}\" can't be read", shown.escape_debug()))
+    })
 }

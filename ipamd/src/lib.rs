@@ -10,6 +10,8 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod ec2;
+#[cfg(test)]
+mod fuzz;
 pub mod host_net;
 pub mod imds;
 pub mod report;

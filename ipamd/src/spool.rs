@@ -6,6 +6,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+mod fuzz;
+
 /// More than any tombstone has, bytes.
 const FILE_MAX: u64 = 64 * 1024;
 
@@ -69,7 +72,12 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn read(path: &Path) -> Result<Tombstone, Box<dyn std::error::Error + Send + Sync>> {
-    if fs::metadata(path)?.len() > FILE_MAX {
+    let file = fs::symlink_metadata(path)?;
+    if !file.is_file() {
+        // Reading a pipe, say, would hold up the daemon.
+        return Err("not a file".into());
+    }
+    if file.len() > FILE_MAX {
         return Err("longer than any tombstone".into());
     }
     Ok(Tombstone::parse(&fs::read_to_string(path)?)?)

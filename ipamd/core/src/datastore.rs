@@ -81,11 +81,20 @@ impl Datastore {
     ) -> Self {
         let mut store = Self::new(cooldown);
         for eni in enis {
-            store.next_handle = store.next_handle.max(eni.handle.0 + 1);
+            store.next_handle = store.next_handle.max(eni.handle.0.saturating_add(1));
             store.enis.insert(eni.handle, eni);
         }
         for lease in leases {
-            store.insert_lease(lease);
+            // Records can't contradict each other unless an earlier version was wrong. What is
+            // left out here is in use all the same while the kernel routes it.
+            let primary = |ip: &IpAddr| {
+                let own = |e: &Eni| e.address.is_some_and(|net| net.addr() == *ip);
+                store.enis.values().any(own)
+            };
+            let taken = |ip: &IpAddr| store.owners.contains_key(ip) || primary(ip);
+            if !lease.addresses.iter().any(taken) {
+                store.insert_lease(lease);
+            }
         }
         store.released = released;
         let owners = &store.owners;

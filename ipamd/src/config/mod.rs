@@ -13,6 +13,8 @@ mod source;
 mod table;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use finding::{Finding, Severity};

@@ -12,6 +12,8 @@ mod tags;
 mod view;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use failure::chain;

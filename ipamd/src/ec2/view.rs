@@ -53,16 +53,19 @@ fn attachment(eni: &NetworkInterface) -> Option<AttachmentView> {
 }
 
 /// Every address but the primary one, and every prefix. What can't be read is left out: an address
-/// that we don't know is never given to a pod.
+/// that we don't know is never given to a pod. Nor is one that may be the primary address.
 fn blocks(eni: &NetworkInterface) -> Vec<Block> {
-    let secondary = eni
-        .private_ip_addresses()
-        .iter()
-        .filter(|ip| ip.primary != Some(true));
+    let all = eni.private_ip_addresses();
+    let parsed = |text: Option<&str>| text.and_then(|ip| ip.parse::<IpAddr>().ok());
+    let mut named = all.iter().filter(|ip| ip.primary == Some(true));
+    let primary = [
+        parsed(eni.private_ip_address.as_deref()),
+        named.find_map(|ip| parsed(ip.private_ip_address.as_deref())),
+    ];
+    let is_known = primary.iter().any(Option::is_some);
+    let secondary = all.iter().filter(|ip| is_known && ip.primary != Some(true));
     let addresses = secondary
         .filter_map(|ip| ip.private_ip_address.as_deref())
-        // Where EC2 forgot to say which one is primary, it says it at the top as well.
-        .filter(|ip| Some(*ip) != eni.private_ip_address.as_deref())
         .chain(
             eni.ipv6_addresses()
                 .iter()
@@ -81,7 +84,12 @@ fn blocks(eni: &NetworkInterface) -> Vec<Block> {
         )
         .filter_map(|prefix| prefix.parse::<IpNet>().ok())
         .filter_map(|net| Block::new(net).ok());
-    addresses.chain(prefixes).collect()
+    // Where EC2 forgot to say which one is primary, it says it at the top as well.
+    let own = |block: &Block| primary.iter().flatten().any(|ip| block.contains(*ip));
+    addresses
+        .chain(prefixes)
+        .filter(|block| !own(block))
+        .collect()
 }
 
 fn is_primary(attachment: &AttachmentView) -> bool {

@@ -9,6 +9,8 @@ mod service;
 mod socket;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use probe::{ProbeError, probe};

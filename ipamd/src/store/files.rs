@@ -83,6 +83,28 @@ impl Generation {
     }
 }
 
+/// A new database, whole, that is to stand in for a damaged one.
+pub(super) const FRESH: &str = "db-new";
+
+/// Puts the damaged database aside and the new one in its place. Answers where the damaged one is.
+pub(super) fn swap(dir: &Path, db: &Path) -> io::Result<PathBuf> {
+    let aside = put_aside(dir, db)?;
+    fs::rename(dir.join(FRESH), db)?;
+    File::open(dir)?.sync_all()?;
+    Ok(aside)
+}
+
+/// Ends a [`swap`] that a crash cut short: without a database the new one is it, and beside one it may
+/// be half written.
+pub(super) fn finish_swap(dir: &Path) -> io::Result<()> {
+    let (db, fresh) = (dir.join("db"), dir.join(FRESH));
+    match (db.try_exists()?, fresh.try_exists()?) {
+        (_, false) => Ok(()),
+        (false, true) => fs::rename(fresh, db),
+        (true, true) => fs::remove_dir_all(&fresh).or_else(|_| fs::remove_file(&fresh)),
+    }
+}
+
 /// Renames a damaged database aside and keeps the newest few. Answers where it is now.
 pub(super) fn put_aside(dir: &Path, db: &Path) -> io::Result<PathBuf> {
     let mut kept: Vec<(u64, PathBuf)> = fs::read_dir(dir)?

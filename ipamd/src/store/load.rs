@@ -4,7 +4,7 @@ use super::files::{self, Generation};
 use super::{COOLDOWN, ENI, FACTS, FLEET, LEASE, META, Meta, SledStore, record, times};
 use crate::clock::Offset;
 use ipam_engine::ports::{Loaded, StoreError};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -85,8 +85,11 @@ pub(super) fn open_at(
     let (generation, commits) =
         Generation::open(dir).map_err(|error| at("reading the count of commits in", error))?;
 
+    files::finish_swap(dir).map_err(|error| at("looking for the database in", error))?;
+
     let mut damage = Vec::new();
-    let (db, records) = open_or_replace(dir, &mut damage)?;
+    let (mut db, records) = open_or_replace(dir, &mut damage)?;
+    let is_new = !damage.is_empty();
     let (meta, mut loaded) = sort_records(&records, boot_id, damage);
     if commits.is_some_and(|commits| commits > meta.generation) {
         loaded.damage.push(format!(
@@ -94,6 +97,9 @@ pub(super) fn open_at(
             meta.generation,
             commits.unwrap_or_default()
         ));
+    }
+    if !is_new && !loaded.damage.is_empty() {
+        db = start_anew(dir, db, &records, &mut loaded.damage)?;
     }
     // Within a boot it can't be another's; after a reboot the engine compares it with IMDS's word.
     loaded.instance.clone_from(&meta.instance_id);
@@ -163,6 +169,52 @@ fn open_or_replace(dir: &Path, damage: &mut Vec<String>) -> Result<(sled::Db, Re
     open_guarded(&path).map_err(|cause| OpenError::Empty { path, cause })
 }
 
+/// Puts aside a database in which damage was found, and goes on with a new one: what is damaged in one
+/// place may be in others, and a person may want to see it. Whatever happens on the way, one of the two
+/// is found by the next start, with every record that can be read.
+fn start_anew(
+    dir: &Path,
+    old: sled::Db,
+    records: &Records,
+    damage: &mut [String],
+) -> Result<sled::Db, OpenError> {
+    let path = dir.join("db");
+    if let Err(cause) = copy_readable(&dir.join(files::FRESH), records) {
+        tracing::warn!(
+            cause,
+            "the damaged database stays in use: no new one can be made"
+        );
+        return Ok(old);
+    }
+    drop(old);
+    let aside = files::swap(dir, &path).map_err(|source| OpenError::Files {
+        what: "putting a new database in place of the damaged one in",
+        path: dir.into(),
+        source,
+    })?;
+    if let Some(first) = damage.first_mut() {
+        first.push_str("; the damaged database is now ");
+        first.push_str(&aside.display().to_string());
+    }
+    let opened = open_guarded(&path);
+    opened
+        .map(|(db, _)| db)
+        .map_err(|cause| OpenError::Empty { path, cause })
+}
+
+/// A database of the records that are whole, and of those of a newer version.
+fn copy_readable(path: &Path, records: &Records) -> Result<(), String> {
+    let (db, _) = open_guarded(path)?;
+    let mut batch = sled::Batch::default();
+    for (key, value) in records {
+        if is_foreign(key) || record::decode::<IgnoredAny>(key, value).is_ok() {
+            batch.insert(key, value);
+        }
+    }
+    let written = db.apply_batch(batch).and_then(|()| db.flush());
+    written.map(drop).map_err(|error| error.to_string())
+}
+
 /// Opens and reads everything, in a thread of its own: on a damaged file sled may fail, panic, or
 /// never come back.
 fn open_guarded(path: &Path) -> Result<(sled::Db, Records), String> {
@@ -207,6 +259,11 @@ fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
 
 fn is_known(key: &[u8]) -> bool {
     key == FACTS || key == FLEET || matches!(key.first(), Some(&(LEASE | COOLDOWN | ENI)))
+}
+
+/// Of a newer version: it means nothing to us.
+fn is_foreign(key: &[u8]) -> bool {
+    key != META && !is_known(key)
 }
 
 /// Decodes one record, or tells that it can't.

@@ -15,6 +15,8 @@ mod record;
 mod times;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use load::{OpenError, Opened, open};

@@ -10,11 +10,11 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-fn ip(n: u32) -> IpAddr {
+pub(super) fn ip(n: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n))
 }
 
-fn key(n: u32) -> AttachmentKey {
+pub(super) fn key(n: u32) -> AttachmentKey {
     AttachmentKey {
         network: "aws-cni".into(),
         container_id: format!("{n:064x}"),
@@ -22,7 +22,7 @@ fn key(n: u32) -> AttachmentKey {
     }
 }
 
-fn lease(n: u32) -> Lease {
+pub(super) fn lease(n: u32) -> Lease {
     Lease {
         key: key(n),
         pod: PodRef {
@@ -38,7 +38,7 @@ fn lease(n: u32) -> Lease {
     }
 }
 
-fn eni(n: u64) -> Eni {
+pub(super) fn eni(n: u64) -> Eni {
     Eni {
         handle: EniHandle(n),
         id: Some(EniId(format!("eni-{n}"))),
@@ -85,7 +85,7 @@ fn released() -> Released {
 }
 
 /// A store as it is after some life: 20 live pods, churn, one ENI, facts.
-fn lived_in(dir: &Path) {
+pub(super) fn lived_in(dir: &Path) {
     let mut store = open(dir, "boot-1").expect("opens").store;
     store
         .commit(&[Write::Facts(facts("i-1")), Write::Eni(eni(0))])
@@ -272,6 +272,13 @@ fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
     let loaded = open(dir.path(), "boot-1").expect("opens").loaded;
     assert_eq!(loaded.leases.len(), 19);
     assert_eq!(loaded.damage.len(), 1, "{:?}", loaded.damage);
+    // It goes on in a new database; the damaged one is there for a person, and that is said.
+    assert!(
+        loaded.damage[0].contains("damaged-1"),
+        "{:?}",
+        loaded.damage
+    );
+    assert!(dir.path().join("damaged-1").is_dir());
     let again = open(dir.path(), "boot-1").expect("opens");
     assert_eq!(again.loaded.damage.len(), 0);
     assert!(
@@ -283,7 +290,25 @@ fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
     );
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A crash while a new database takes the place of a damaged one.
+#[test]
+fn a_swap_that_was_cut_short_is_ended() {
+    let dir = TempDir::new().expect("makes a directory");
+    lived_in(dir.path());
+    let (db, fresh) = (dir.path().join("db"), dir.path().join(files::FRESH));
+    // Before: the new one may be half written.
+    fs::create_dir(&fresh).expect("makes");
+    fs::write(fresh.join("db"), b"half").expect("writes");
+    let loaded = open(dir.path(), "boot-1").expect("opens").loaded;
+    assert_eq!((loaded.leases.len(), loaded.damage.len()), (20, 0));
+    assert!(!fresh.exists());
+    // After the old one went, and before the new one took its name.
+    fs::rename(&db, &fresh).expect("renames");
+    let loaded = open(dir.path(), "boot-1").expect("opens").loaded;
+    assert_eq!((loaded.leases.len(), loaded.damage.len()), (20, 0));
+}
+
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("makes");
     for entry in fs::read_dir(from).expect("lists").flatten() {
         let target = to.join(entry.file_name());
