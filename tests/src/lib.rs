@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod storm;
+
 use lab::check::{self, Wrong};
 use lab::cni::Call;
 use lab::{
@@ -225,6 +227,14 @@ impl Scene {
             self.cluster.sim().terminate(name)?;
         }
         none_wrong(check::leaked_enis(&self.cluster))
+    }
+
+    /// Takes every fault away.
+    pub fn clear_faults(&self) {
+        let mut vpc = self.cluster.sim().vpc();
+        for fault in vpc.faults() {
+            vpc.remove_fault(fault.id);
+        }
     }
 
     /// How often the first node has called this EC2 action, by prefix of its name.

@@ -232,6 +232,57 @@ pub fn leftovers(node: &Node) -> Result<Vec<Wrong>, LabError> {
     Ok(wrongs)
 }
 
+/// What EC2 has given and no daemon knows of, and what a daemon believes and EC2 has not given. Holds
+/// when nothing is under way or in doubt.
+///
+/// # Errors
+/// A daemon does not answer.
+pub fn bought(cluster: &Cluster) -> Result<Vec<Wrong>, LabError> {
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for node in cluster.nodes() {
+        for eni in node.snapshot()?.enis {
+            let blocks = eni.blocks.into_iter().map(|block| block.block).collect();
+            known.insert(eni.id, blocks);
+        }
+    }
+    let sim = cluster.sim();
+    let given = sim.vpc().enis(sim.clock().now());
+    let mut wrongs = Vec::new();
+    let mut say = |rule, id: &str, detail| {
+        wrongs.push(Wrong {
+            rule,
+            subject: id.to_owned(),
+            node: None,
+            detail,
+        });
+    };
+    for eni in given {
+        let id = eni.id.to_string();
+        let single = eni.addresses.iter().filter(|a| a.address != eni.private_ip);
+        let prefixes = eni.v4_prefixes.iter().map(ToString::to_string);
+        let blocks: BTreeSet<String> = single
+            .map(|a| a.address.to_string())
+            .chain(prefixes)
+            .collect();
+        match known.remove(&id) {
+            None => {
+                let detail = format!("{id} ({}) is known to no daemon", eni.status);
+                say("eni_unknown", &id, detail);
+            }
+            Some(believed) if believed != blocks => {
+                let detail = format!("{id} has {blocks:?}, and its daemon believes {believed:?}");
+                say("blocks_differ", &id, detail);
+            }
+            Some(_) => {}
+        }
+    }
+    for id in known.keys() {
+        let detail = format!("{id} is known to a daemon and not there");
+        say("eni_gone", id, detail);
+    }
+    Ok(wrongs)
+}
+
 /// ENIs that are in the VPC and attached to no running instance's device 0, once every node is
 /// terminated: nobody will ever remove them.
 #[must_use]

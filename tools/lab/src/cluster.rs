@@ -104,6 +104,11 @@ impl Cluster {
         &self.sim
     }
 
+    /// The VPC, and the nodes to be changed beside it.
+    pub fn parts(&mut self) -> (&Sim, &mut [Node]) {
+        (&self.sim, &mut self.nodes)
+    }
+
     /// All nodes, by name.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

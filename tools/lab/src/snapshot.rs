@@ -60,6 +60,9 @@ pub struct Eni {
     pub address: Option<String>,
     /// How far it is.
     pub phase: String,
+    /// Since when it is not known what EC2 did, by the daemon's clock.
+    #[serde(default)]
+    pub in_doubt_since: Option<u64>,
     /// Its blocks.
     pub blocks: Vec<Block>,
 }
