@@ -6,6 +6,8 @@ use crate::config::Config;
 use crate::ec2::Ec2;
 use crate::host_net::{KernelNet, watch};
 use crate::imds::Imds;
+use crate::kube::Kube;
+use crate::metrics::{self, Metered, MeteredStore, Metrics, MetricsError};
 use crate::rpc::{self, Bound, SocketError};
 use crate::speak::Speaker;
 use crate::spool;
@@ -31,6 +33,9 @@ pub enum StartError {
     /// The state.
     #[error("opening the state")]
     Store(#[from] OpenError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The kernel.
     #[error("opening a netlink socket")]
     Netlink(#[source] io::Error),
@@ -63,13 +68,18 @@ pub async fn live(config: Config) -> Result<(), StartError> {
     }
     let http = http_client(config.http);
     let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);
+    let metrics = Arc::new(Metrics::new(start_state(&opened.loaded))?);
+    let ec2 = Ec2::new(config.ec2, http.clone(), site.clone());
+    let imds = Imds::new(http, config.imds_timeout, site);
     let ports = Ports {
         clock: Arc::new(WallClock::default()),
-        cloud: Arc::new(Ec2::new(config.ec2, http.clone(), site.clone())),
-        metadata: Arc::new(Imds::new(http, config.imds_timeout, site)),
+        cloud: Arc::new(Metered::new(ec2, metrics.clone())),
+        metadata: Arc::new(Metered::new(imds, metrics.clone())),
         host: host.clone(),
-        cluster: Arc::new(Speaker),
-        store: Box::new(opened.store),
+        cluster: Arc::new(Speaker {
+            kube: Kube::start(config.kube, metrics.clone()),
+        }),
+        store: Box::new(MeteredStore::new(opened.store, metrics.clone())),
     };
     let (engine, door) = Handle::new();
     // Before the engine's own look at the kernel: what happens in between is not missed.
@@ -83,7 +93,13 @@ pub async fn live(config: Config) -> Result<(), StartError> {
         let (dir, engine) = (config.state_dir.join("spool"), engine.clone());
         tokio::spawn(async move { spool::drain(&dir, &boot_id, &engine).await })
     };
-    let result = until_stopped(bound, engine, engine_run, stop).await;
+    let scrapes = config
+        .metrics
+        .map(|address| tokio::spawn(metrics::serve(address, metrics.clone(), engine.clone())));
+    let result = until_stopped(bound, engine, metrics, engine_run, stop).await;
+    if let Some(scrapes) = scrapes {
+        scrapes.abort();
+    }
     releases.abort();
     monitor.abort();
     result
@@ -94,11 +110,12 @@ pub async fn live(config: Config) -> Result<(), StartError> {
 async fn until_stopped(
     bound: Bound,
     engine: Handle,
+    metrics: Arc<Metrics>,
     mut engine_run: tokio::task::JoinHandle<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let (told, ended) = tokio::sync::oneshot::channel::<()>();
-    let mut server = tokio::spawn(rpc::serve(bound, engine.clone(), async {
+    let mut server = tokio::spawn(rpc::serve(bound, engine.clone(), metrics, async {
         // An error means the same: nobody is there to serve.
         let _ = ended.await;
     }));
@@ -151,4 +168,17 @@ fn seed() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     hasher.finish()
+}
+
+/// What the stored state was like.
+fn start_state(loaded: &ipam_engine::ports::Loaded) -> &'static str {
+    if !loaded.damage.is_empty() {
+        "damaged"
+    } else if loaded.instance.is_none() && loaded.enis.is_empty() {
+        "empty"
+    } else if loaded.same_boot {
+        "same_boot"
+    } else {
+        "other_boot"
+    }
 }

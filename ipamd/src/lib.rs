@@ -14,6 +14,8 @@ pub mod ec2;
 mod fuzz;
 pub mod host_net;
 pub mod imds;
+pub mod kube;
+pub mod metrics;
 pub mod report;
 pub mod rpc;
 pub mod speak;

@@ -167,7 +167,7 @@ impl Notice {
 
     /// Two notices with the same key are the same news.
     #[must_use]
-    pub(crate) fn key(&self) -> (&'static str, String) {
+    pub fn key(&self) -> (&'static str, String) {
         let what = match self {
             Self::EniLost { eni, .. } | Self::InDoubt { eni, .. } => eni.clone(),
             Self::BlockLost { eni, block, .. } | Self::BlockGone(eni, block) => {

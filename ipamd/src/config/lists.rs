@@ -6,6 +6,7 @@ use ipam_core::plan::Subnets;
 use ipam_core::{SecurityGroupId, SubnetId};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// Amazon's CNI takes at most four characters and refuses the names of other links.
 pub(super) fn veth_prefix(read: &mut Reader<'_>) -> String {
@@ -124,4 +125,21 @@ pub(super) fn eni_tags(read: &mut Reader<'_>) -> BTreeMap<String, String> {
         !reserved
     });
     tags
+}
+
+/// `None`: no metrics. An address that can't be read is told, and the default's stands in for it.
+pub(super) fn metrics_address(read: &mut Reader<'_>) -> Option<SocketAddr> {
+    const NAME: &str = "IPAMD_METRICS_ADDRESS";
+    let default = super::find(NAME).and_then(|knob| knob.default.parse().ok());
+    let off = read.flag("DISABLE_METRICS");
+    let text = read.text_or_default(NAME);
+    let address = text.parse().ok().or_else(|| {
+        let text = format!(
+            "\"{}\" is not an address and port; using the default",
+            text.escape_debug()
+        );
+        read.tell(Severity::Mistake, NAME, text);
+        default
+    });
+    address.filter(|_| !off)
 }

@@ -5,6 +5,7 @@
 //! settings carry over when only the image changes. (The AWS SDK reads the settings that all SDKs
 //! share by itself.)
 
+mod cluster;
 mod finding;
 mod lists;
 mod read;
@@ -21,10 +22,12 @@ pub use finding::{Finding, Severity};
 pub use source::{NotText, ProcessEnv, Source};
 pub use table::{Kind, Knob, Status, all, find, markdown};
 
+use crate::kube;
 use ipam_core::plan::Policy;
 use ipam_engine::settings::{OrphanScope, Settings};
 use read::Reader;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,6 +108,10 @@ pub struct Config {
     pub host: Host,
     /// The log's.
     pub log: Log,
+    /// The cluster's, for events.
+    pub kube: kube::Settings,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
     /// Where the state is.
     pub state_dir: PathBuf,
     /// The socket.
@@ -147,6 +154,8 @@ impl Config {
             http: http(&mut read),
             host: host(&mut read),
             log: log(&mut read),
+            kube: cluster::settings(&mut read),
+            metrics: lists::metrics_address(&mut read),
             state_dir: read.text_or_default("IPAMD_STATE_DIR").into(),
             socket: read.text_or_default("IPAMD_SOCKET").into(),
             boot_id: read.text("IPAMD_BOOT_ID"),

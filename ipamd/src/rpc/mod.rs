@@ -16,10 +16,12 @@ mod tests;
 pub use probe::{ProbeError, probe};
 pub use socket::{Bound, SocketError};
 
+use crate::metrics::Metrics;
 use ipam_engine::Handle;
 use ipam_proto::v1::ipam_server::IpamServer;
 use service::Service;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::interceptor::InterceptedService;
@@ -42,11 +44,13 @@ const GRACE: Duration = Duration::from_secs(3);
 pub async fn serve(
     bound: Bound,
     engine: Handle,
+    metrics: Arc<Metrics>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let owner = bound.owner();
     let guard = move |request: Request<()>| admit(request, owner);
-    let ipam = IpamServer::new(Service::new(engine.clone())).max_decoding_message_size(REQUEST_MAX);
+    let ipam = IpamServer::new(Service::new(engine.clone(), metrics))
+        .max_decoding_message_size(REQUEST_MAX);
     let health =
         HealthServer::new(health::Live::new(engine)).max_decoding_message_size(REQUEST_MAX);
     let (listener, _socket) = bound.into_parts();

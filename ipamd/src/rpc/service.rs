@@ -1,11 +1,13 @@
 //! The service `ipamd.v1.Ipam`.
 
+use crate::metrics::Metrics;
 use ipam_core::wiring::WIRING_VERSION;
 use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{Allocate, Handle, Refusal, RefusalKind, Release};
 use ipam_proto::v1::ipam_server::Ipam;
 use ipam_proto::{ConvertError, addresses, v1};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 
 /// CNI error codes (CNI specification 1.1.0, "Error").
@@ -21,11 +23,12 @@ mod code {
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     engine: Handle,
+    metrics: Arc<Metrics>,
 }
 
 impl Service {
-    pub(super) const fn new(engine: Handle) -> Self {
-        Self { engine }
+    pub(super) const fn new(engine: Handle, metrics: Arc<Metrics>) -> Self {
+        Self { engine, metrics }
     }
 }
 
@@ -55,12 +58,37 @@ fn refusal(refusal: Refusal) -> v1::Refusal {
             RefusalKind::Internal => code::IO,
         },
         message: refusal.message,
-        details: String::new(),
+        details: format!("cause={}", refusal.cause),
         cause: refusal.cause.into(),
     }
 }
 
+/// Whose ADD it is, for the log.
+fn whose(request: &v1::AllocateRequest) -> String {
+    match (&request.pod, &request.key) {
+        (Some(pod), _) if !pod.name.is_empty() => format!("{}/{}", pod.namespace, pod.name),
+        (_, Some(key)) => key.container_id.clone(),
+        _ => String::new(),
+    }
+}
+
 impl Service {
+    /// The same cause in the answer, the log and the metrics.
+    fn tell_refused(&self, pod: &str, refusal: &v1::Refusal, took: Duration) {
+        self.metrics.added(took, Some(&refusal.cause));
+        if refusal.cni_code == code::TRY_AGAIN {
+            self.metrics.no_address();
+        }
+        tracing::warn!(
+            cause = %refusal.cause,
+            code = refusal.cni_code,
+            pod,
+            after_ms = took.as_millis(),
+            "ADD refused: {}",
+            refusal.message
+        );
+    }
+
     async fn lease(&self, request: v1::AllocateRequest) -> Result<v1::PodWiring, v1::Refusal> {
         let request = Allocate {
             key: key(request.key)?,
@@ -126,9 +154,17 @@ impl Ipam for Service {
         request: Request<v1::AllocateRequest>,
     ) -> Result<Response<v1::AllocateReply>, Status> {
         use v1::allocate_reply::Result as Outcome;
-        let outcome = match self.lease(request.into_inner()).await {
-            Ok(wiring) => Outcome::Wiring(wiring),
-            Err(refusal) => Outcome::Refusal(refusal),
+        let request = request.into_inner();
+        let (began, whose) = (Instant::now(), whose(&request));
+        let outcome = match self.lease(request).await {
+            Ok(wiring) => {
+                self.metrics.added(began.elapsed(), None);
+                Outcome::Wiring(wiring)
+            }
+            Err(refusal) => {
+                self.tell_refused(&whose, &refusal, began.elapsed());
+                Outcome::Refusal(refusal)
+            }
         };
         Ok(Response::new(v1::AllocateReply {
             result: Some(outcome),
@@ -139,13 +175,17 @@ impl Ipam for Service {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseReply>, Status> {
+        let request = request.into_inner();
+        let (began, reason) = (Instant::now(), request.reason.clone());
         let reply = self
-            .end(request.into_inner())
+            .end(request)
             .await
             .unwrap_or_else(|refusal| v1::ReleaseReply {
                 refusal: Some(refusal),
                 ..v1::ReleaseReply::default()
             });
+        let refused = reply.refusal.is_some();
+        self.metrics.deleted(began.elapsed(), &reason, refused);
         Ok(Response::new(reply))
     }
 

@@ -42,7 +42,7 @@ async fn world() -> World {
     let bound = Bound::bind(&path).expect("binds");
     let (engine, door) = Handle::new();
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(serve(bound, engine, async {
+    let server = tokio::spawn(serve(bound, engine, metrics(), async {
         let _ = stopped.await;
     }));
     let client = client(&path).await;
@@ -54,6 +54,10 @@ async fn world() -> World {
         path,
         _dir: dir,
     }
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new("empty").expect("makes the metrics"))
 }
 
 fn allocate() -> v1::AllocateRequest {
