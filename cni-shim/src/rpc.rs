@@ -23,7 +23,10 @@ const WAS_THERE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
     /// Nobody listens at the socket.
-    #[error("ipamd does not listen at {path}: {source}")]
+    #[error(
+        "ipamd does not listen at {path}: {source}; is its pod on this node running? The runtime will \
+         try again"
+    )]
     Absent {
         /// The socket's path.
         path: String,

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod seen;
 pub mod storm;
 
 use lab::check::{self, Wrong};

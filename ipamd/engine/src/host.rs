@@ -42,13 +42,14 @@ impl Host {
         store: &Datastore,
         settings: &Settings,
         facts: &NodeFacts,
+        known: bool,
         now: Timestamp,
     ) -> Option<Task> {
         if self.busy || !self.stale || self.retry.at().is_some_and(|at| at > now) {
             return None;
         }
         self.stale = false;
-        let (wiring, blocks) = wanted(store, settings, facts);
+        let (wiring, blocks) = wanted(store, settings, facts, known);
         if self.applied.as_ref() == Some(&wiring) {
             return None;
         }
@@ -106,14 +107,26 @@ fn by_mac(store: &Datastore) -> Vec<(ipam_core::EniHandle, Mac)> {
         .collect()
 }
 
+/// Whether an ENI is ours to wire. One that is left alone keeps its wiring as long as pods have
+/// addresses on it; and before EC2 has told (`known`), one that only IMDS has named may be a stranger.
+fn ours_to_wire(store: &Datastore, eni: &Eni, known: bool) -> bool {
+    let told = known || !eni.blocks.is_empty();
+    eni.primary || (eni.unmanaged.is_none() && told) || store.leases_on(eni.handle) > 0
+}
+
 /// The wiring for what is attached now, and the blocks that it serves.
-fn wanted(store: &Datastore, settings: &Settings, facts: &NodeFacts) -> (HostWiring, Vec<Block>) {
+fn wanted(
+    store: &Datastore,
+    settings: &Settings,
+    facts: &NodeFacts,
+    known: bool,
+) -> (HostWiring, Vec<Block>) {
     let mut enis: Vec<&Eni> = store
         .enis()
         .values()
         .filter(|e| {
             matches!(e.phase, Phase::Attached | Phase::Ready | Phase::Leaving)
-                && (e.unmanaged.is_none() || e.primary)
+                && ours_to_wire(store, e, known)
         })
         .collect();
     enis.sort_by_key(|e| (!e.primary, e.card, e.device_index));

@@ -233,7 +233,9 @@ impl Owner {
             .as_ref()
             .filter(|_| self.facts.is_none())
         {
-            plan.report.notes.push(Note::NoMetadata(error.clone()));
+            let next = self.metadata_retry.at();
+            let error = error.clone();
+            plan.report.notes.push(Note::NoMetadata(error, next));
         } else {
             plan.report.notes.push(Note::Unknown);
         }
@@ -256,7 +258,11 @@ impl Owner {
                     Some(handle) => {
                         self.in_flight.remove(&handle);
                     }
-                    None if action == Action::Describe => self.describing = false,
+                    None if action == Action::Describe => {
+                        self.describing = false;
+                        // What only IMDS had named may be wired now.
+                        self.host.changed();
+                    }
                     None => self.asking_subnets = false,
                 }
                 log::call(&action, result.as_ref().err());

@@ -103,10 +103,21 @@ pub(crate) fn no_address(
     } else {
         format!("{}/{}", request.pod.namespace, request.pod.name)
     };
+    let why = cut(why);
     let how = if waited { "in time" } else { "now" };
     Refusal {
         kind: RefusalKind::TryAgain,
         message: format!("no address for {pod} {how}: {why}; the runtime will try again"),
         cause,
+    }
+}
+
+/// A message stays within a kilobyte or so: some runtimes cut longer ones, at the wrong end.
+const WHY_MAX: usize = 700;
+
+fn cut(why: &str) -> String {
+    match why.char_indices().nth(WHY_MAX) {
+        Some((at, _)) => format!("{}…", &why[..at]),
+        None => why.into(),
     }
 }

@@ -3,6 +3,7 @@
 use crate::daemon::DaemonSpec;
 use crate::error::LabError;
 use crate::node::Node;
+use crate::snapshot::Eni;
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -167,7 +168,8 @@ impl Cluster {
                 }
                 // A purchase that is decided may be held back for a moment: others may join it.
                 let more = pool.report.iter().any(|n| n.starts_with("asking EC2 for"));
-                let ready = pool.enis.iter().all(|e| e.phase == "ready");
+                let done = |e: &Eni| e.phase == "ready" || e.unmanaged.is_some();
+                let ready = pool.enis.iter().all(done);
                 ready && !more && since.elapsed() > QUIET
             })?;
         }

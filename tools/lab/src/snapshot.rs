@@ -63,6 +63,9 @@ pub struct Eni {
     /// Since when it is not known what EC2 did, by the daemon's clock.
     #[serde(default)]
     pub in_doubt_since: Option<u64>,
+    /// Why it is left alone, if it is.
+    #[serde(default)]
+    pub unmanaged: Option<String>,
     /// Its blocks.
     pub blocks: Vec<Block>,
 }

@@ -12,7 +12,7 @@ pub enum Note {
     /// EC2 has not told yet which ENIs there are.
     Unknown,
     /// IMDS, which tells whom to ask EC2 about, does not answer.
-    NoMetadata(String),
+    NoMetadata(String, Option<Timestamp>),
     /// `DISABLE_NETWORK_RESOURCE_PROVISIONING`
     NotProvisioning,
     /// This many addresses are missing and being asked for.
@@ -66,7 +66,7 @@ impl Note {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Unknown => "ec2_not_answered",
-            Self::NoMetadata(_) => "imds_unreachable",
+            Self::NoMetadata(..) => "imds_unreachable",
             Self::NotProvisioning => "provisioning_disabled",
             Self::Growing(_) => "growing",
             Self::AtLimit { .. } => "instance_limit",
@@ -87,12 +87,15 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("EC2 has not told yet which ENIs this instance has"),
-            Self::NoMetadata(error) => {
-                write!(f, "the instance metadata service does not answer: {error}")
+            Self::NoMetadata(error, next) => {
+                write!(f, "the instance metadata service does not answer: {error}")?;
+                next.map_or(Ok(()), |next| write!(f, "; next try {next}"))
             }
-            Self::NotProvisioning => {
-                f.write_str("growth is off (DISABLE_NETWORK_RESOURCE_PROVISIONING)")
-            }
+            Self::NotProvisioning => f.write_str(
+                "every address is in use, and DISABLE_NETWORK_RESOURCE_PROVISIONING forbids to get \
+                 more: one is free when a pod ends",
+            ),
+            Self::Growing(0) => f.write_str("asking EC2 for more addresses"),
             Self::Growing(n) => write!(f, "asking EC2 for {n} more addresses"),
             Self::AtLimit {
                 enis,
@@ -100,11 +103,17 @@ impl fmt::Display for Note {
                 by_setting,
             } => write!(
                 f,
-                "{} {enis} ENIs with {blocks_per_eni} blocks each, and all are in use",
+                "{} {enis} ENIs with {blocks_per_eni} addresses or prefixes each, and all are in \
+                 use: an address is free when a pod ends{}",
                 if *by_setting {
                     "MAX_ENI allows"
                 } else {
                     "this instance type takes"
+                },
+                if *by_setting {
+                    ", or with a higher MAX_ENI"
+                } else {
+                    ""
                 },
             ),
             Self::Held {
@@ -124,7 +133,8 @@ impl fmt::Display for Note {
             Self::InDoubt(eni, until) => {
                 write!(
                     f,
-                    "a call on ENI #{} was not answered; EC2 is asked at {until}",
+                    "a call on ENI #{} was not answered, and EC2 may have done it; EC2 is asked at \
+                     {until}",
                     eni.0
                 )
             }
@@ -200,22 +210,35 @@ impl Report {
         text
     }
 
-    /// The label of the first note that stands in the way.
+    /// The label of the note that stands in the way most.
     #[must_use]
     pub fn cause(&self) -> &'static str {
-        self.notes
-            .iter()
-            .find(|n| {
-                !matches!(
-                    n,
-                    Note::Surplus(..)
-                        | Note::NoPrefixesHere
-                        | Note::Growing(_)
-                        | Note::Undiscovered { .. }
-                        | Note::NotInZone(_)
-                )
-            })
-            .or_else(|| self.notes.first())
-            .map_or("pool_empty", Note::label)
+        let mut worst: Option<&Note> = None;
+        for note in &self.notes {
+            if worst.is_none_or(|worst| note.weight() > worst.weight()) {
+                worst = Some(note);
+            }
+        }
+        worst.map_or("pool_empty", Note::label)
+    }
+}
+
+impl Note {
+    /// How much it explains that an ADD gets nothing: what a person has to act on comes before what
+    /// passes by itself, and a missing prefix before nothing, since single addresses do as well.
+    const fn weight(&self) -> u32 {
+        match self {
+            Self::Surplus(..) | Self::NoPrefixesHere => 0,
+            Self::Growing(_) | Self::Undiscovered { .. } | Self::NotInZone(_) => 1,
+            Self::Unknown | Self::SubnetsUnknown => 2,
+            Self::Held {
+                kind: Some(BlockKind::Prefix),
+                ..
+            } => 3,
+            Self::AtLimit { .. } => 4,
+            Self::Cooling(..) => 5,
+            Self::NotProvisioning | Self::InDoubt(..) => 6,
+            Self::Held { .. } | Self::NoMetadata(..) | Self::NoSubnet => 7,
+        }
     }
 }
