@@ -114,7 +114,7 @@ fn check(call: Call, status: u16, came: Result<Came, CloudError>) -> Result<(), 
             }
         }
         Ok(Came::Blocks(blocks)) => {
-            prop_assert_eq!(blocks.len(), 2, "not what was asked for: {:?}", blocks)
+            prop_assert_eq!(blocks.len(), 2, "not what was asked for: {:?}", blocks);
         }
         Ok(Came::Done) => {}
         Err(error) => {

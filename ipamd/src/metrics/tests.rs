@@ -49,6 +49,8 @@ fn snapshot() -> Snapshot {
         card: 0,
         primary: false,
         address: None,
+        subnet: "subnet-1".into(),
+        excluded: false,
         phase: ipam_core::Phase::Ready,
         unmanaged,
         in_doubt_since: Some(ipam_core::Timestamp(1)),

@@ -31,9 +31,16 @@ fn start(dir: &TempDir) -> PathBuf {
                     play(ask);
                 }
             });
-            serve(bound, engine, std::future::pending())
-                .await
-                .expect("serves");
+            serve(
+                bound,
+                engine,
+                std::sync::Arc::new(
+                    crate::metrics::Metrics::new("empty").expect("makes the metrics"),
+                ),
+                std::future::pending(),
+            )
+            .await
+            .expect("serves");
         });
     });
     listens.1.recv().expect("listens");

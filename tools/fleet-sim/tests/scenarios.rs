@@ -19,8 +19,7 @@ fn the_same_seed_tells_the_same_story() {
     }
 }
 
-/// Seeds with which a promise was broken once. Their meaning changes with the dice; the bugs that
-/// they found have tests of their own beside the code.
+/// Seeds with which a promise was broken once. Their meaning changes with the dice.
 #[test]
 fn seeds_that_broke_a_promise_once() {
     for seed in [
@@ -40,7 +39,6 @@ fn a_few_hundred_seeds() {
     };
     let found = search.run();
     assert_eq!(found.seeds, 200);
-    for report in &found.failed {
-        panic!("seed {}: {:?}", report.seed, report.breaches);
-    }
+    let failed = found.failed.iter().map(|r| (r.seed, &r.breaches));
+    assert_eq!(failed.collect::<Vec<_>>(), vec![]);
 }
