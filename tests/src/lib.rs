@@ -328,7 +328,7 @@ pub fn refused(what: &str, call: &Call, code: u64, words: &str) -> Outcome {
 /// What is left after [`SOON`].
 pub fn no_leftovers(node: &Node) -> Outcome {
     eventually(
-        SOON,
+        3 * SOON,
         || Ok(check::leftovers(node)?),
         Vec::is_empty,
         none_wrong,

@@ -4,7 +4,7 @@
 use crate::{Scene, fail};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vpc_model::request::{
     Action, AttachNetworkInterface, CreateNetworkInterface, CreateTags, DeleteNetworkInterface,
     DetachNetworkInterface,
@@ -21,7 +21,14 @@ const SCRAPE: Duration = Duration::from_secs(10);
 /// Nobody answers at the address, or not with 200.
 pub fn metrics(scene: &mut Scene) -> Result<String, Failure> {
     let scrape = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", 61678))?;
+        // A daemon that has just begun may not listen yet.
+        let begun = Instant::now();
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", 61678)) {
+                Err(_) if begun.elapsed() < SCRAPE => std::thread::sleep(SCRAPE / 50),
+                result => break result?,
+            }
+        };
         stream.set_read_timeout(Some(SCRAPE))?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

@@ -100,9 +100,13 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
     }
     let mut in_block: BTreeMap<Block, u32> = BTreeMap::new();
     for ip in store.owners.keys() {
-        // Blocks have two sizes.
-        for block in [Block::address(*ip), Block::prefix_of(*ip)] {
-            *in_block.entry(block).or_default() += 1;
+        // Blocks have two sizes; one that EC2 took away may overlap what it gave since.
+        let here = |b: &Block| store.enis.values().any(|e| e.blocks.contains_key(b));
+        let mut sizes: Vec<Block> = [Block::address(*ip), Block::prefix_of(*ip)].into();
+        sizes.retain(here);
+        sizes.sort_by_key(|b| lost(store, b));
+        if let Some(block) = sizes.first() {
+            *in_block.entry(*block).or_default() += 1;
         }
     }
     for block in &all {

@@ -84,22 +84,31 @@ impl Datastore {
             store.next_handle = store.next_handle.max(eni.handle.0.saturating_add(1));
             store.enis.insert(eni.handle, eni);
         }
+        let mut left_out = BTreeSet::new();
         for lease in leases {
             // Records can't contradict each other unless an earlier version was wrong. What is
-            // left out here is in use all the same while the kernel routes it.
+            // left out here is in use all the same while the kernel routes it, and its record goes:
+            // its DEL would not find it.
+            // What EC2 took away it may have given as anything, and the pod has it still.
             let primary = |ip: &IpAddr| {
                 let own = |e: &Eni| e.address.is_some_and(|net| net.addr() == *ip);
-                store.enis.values().any(own)
+                let lost = |(on, block): (EniHandle, Block)| {
+                    let eni = store.enis.get(&on);
+                    eni.and_then(|e| e.blocks.get(&block)) == Some(&BlockState::Lost)
+                };
+                store.enis.values().any(own) && !store.block_of(*ip).is_some_and(lost)
             };
             let taken = |ip: &IpAddr| store.owners.contains_key(ip) || primary(ip);
-            if !lease.addresses.iter().any(taken) {
+            if lease.addresses.iter().any(taken) {
+                left_out.insert(Touched::Lease(lease.key));
+            } else {
                 store.insert_lease(lease);
             }
         }
         store.released = released;
         let owners = &store.owners;
         store.released.retain(|ip, _| !owners.contains_key(ip));
-        store.touched.clear();
+        store.touched = left_out;
         store
     }
 
@@ -169,16 +178,22 @@ impl Datastore {
         &self.routed
     }
 
-    /// The block that holds `ip`, and its ENI, whatever their state.
+    /// The block that holds `ip`, and its ENI, whatever their state. One that EC2 took away may
+    /// overlap what it gave since, and comes last.
     #[must_use]
     pub fn block_of(&self, ip: IpAddr) -> Option<(EniHandle, Block)> {
         let blocks = [Block::address(ip), Block::prefix_of(ip)];
-        self.enis.values().find_map(|eni| {
-            blocks
-                .iter()
-                .find(|b| eni.blocks.contains_key(b))
-                .map(|b| (eni.handle, *b))
-        })
+        let mut lost = None;
+        for eni in self.enis.values() {
+            for block in blocks {
+                match eni.blocks.get(&block) {
+                    None => {}
+                    Some(BlockState::Lost) => lost = lost.or(Some((eni.handle, block))),
+                    Some(_) => return Some((eni.handle, block)),
+                }
+            }
+        }
+        lost
     }
 
     /// Every ENI's record counts as changed.
@@ -338,20 +353,9 @@ impl Datastore {
         }
     }
 
-    /// A block that left takes its release times along: its addresses may come back as anybody's.
+    /// Its release times stay until they mean nothing: its addresses may come back, as anybody's.
     fn forget_block(&mut self, block: Block) {
         self.wired.remove(&block);
-        let gone: Vec<IpAddr> = self
-            .released
-            .keys()
-            .copied()
-            .filter(|ip| block.contains(*ip))
-            .collect();
-        for ip in gone {
-            self.released.remove(&ip);
-            self.traces.remove(&ip);
-            self.touch(Touched::Released(ip));
-        }
     }
 
     /// The host's rules and tables now serve these blocks.

@@ -249,7 +249,8 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
         if may_grow {
             shrink::leave_excluded(&mut draft);
             let short = grow::grow(&mut draft);
-            if short == 0 && input.waiting == 0 {
+            // Who forgot what pods have gives nothing back until EC2 has told all.
+            if short == 0 && input.waiting == 0 && input.memory.trusted() {
                 shrink::shrink(&mut draft);
             }
         }

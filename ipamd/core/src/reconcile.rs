@@ -66,6 +66,8 @@ pub fn reconcile(
     let knew = core::mem::replace(&mut memory.known, true);
     memory.look = false;
     memory.described = Some(begun);
+    let forgetful = memory.forgetful;
+    let held_back = core::mem::take(&mut memory.held_back);
     let mut drift = Vec::new();
     let mut seen = BTreeSet::new();
     // First every ENI, then every block: a block must be held against all primary addresses.
@@ -84,9 +86,10 @@ pub fn reconcile(
     for view in views {
         if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle) {
             let new = take_blocks(store, memory, handle, view, begun, &mut drift);
-            // What is new only to us, who knew nothing, tells nothing of a call in doubt.
-            let new = if knew { new } else { Vec::new() };
-            settle_doubt(store, handle, &new, begun);
+            // What is new only to us, who knew nothing or waited, tells nothing of a call in doubt.
+            let tells = |b: &Block| knew && !forgetful && !held_back.contains(b);
+            let new: Vec<Block> = new.into_iter().filter(tells).collect();
+            settle_doubt(store, handle, &new, begun, memory.started);
         }
     }
     let unseen: Vec<EniHandle> = store
@@ -110,6 +113,8 @@ pub fn reconcile(
     }
     memory.subnets.mark(store);
     store.recount();
+    // What this Describe shows is younger than anything that an earlier run did.
+    memory.forgetful = forgetful && begun < memory.started + CONSISTENCY;
     store.forget_strangers(now);
     drift
 }
@@ -352,16 +357,23 @@ fn take_blocks(
             .given_back
             .get(block)
             .is_some_and(|at| begun < *at + CONSISTENCY);
-        ours || lagging && eni.written_at < memory.started
+        let forgotten = memory.forgetful && begun < memory.started + CONSISTENCY;
+        // An earlier boot's Unassign may be on its way: which blocks it names is known no more.
+        let leaving = unsettled
+            && !matches!(
+                eni.intent,
+                Some(Intent::Assign { .. } | Intent::Create { .. })
+            );
+        ours || forgotten || leaving || lagging && eni.written_at < memory.started
     };
-    let mut look = false;
+    let mut held_back = Vec::new();
     let mut confirm = Vec::new();
     for block in &view.blocks {
         match eni.blocks.get(block) {
             Some(BlockState::Confirmed) => {}
             Some(BlockState::Releasing) if unsettled || lagging => {}
             Some(_) => confirm.push((*block, false)),
-            None if stale(block) => look = true,
+            None if stale(block) => held_back.push(*block),
             None => confirm.push((*block, true)),
         }
     }
@@ -373,7 +385,8 @@ fn take_blocks(
         .filter(|b| !view.blocks.contains(b) && !lost(b))
         .copied()
         .collect();
-    memory.look |= look;
+    memory.look |= !held_back.is_empty();
+    memory.held_back.extend(held_back);
     let mut grown = Vec::new();
     for (block, new) in confirm {
         if store.add_block(handle, block, BlockState::Confirmed) && new {
@@ -382,6 +395,14 @@ fn take_blocks(
         }
     }
     for block in gone {
+        // Only a store that lost something has it from us: nobody new until EC2 names it.
+        if memory.forgetful
+            && let Some(eni) = store.eni_mut(handle)
+            && let Some(state) = eni.blocks.get_mut(&block)
+            && *state == BlockState::Unconfirmed
+        {
+            *state = BlockState::Releasing;
+        }
         if absent(store, memory, Thing::Block(handle, block), begun) {
             lose_block(store, handle, block, drift);
         }
@@ -391,7 +412,13 @@ fn take_blocks(
 
 /// What came of an unanswered Assign is told by as many new blocks, since it gives all or nothing; or
 /// by a Describe begun past the consistency window.
-fn settle_doubt(store: &mut Datastore, handle: EniHandle, new: &[Block], begun: Timestamp) {
+fn settle_doubt(
+    store: &mut Datastore,
+    handle: EniHandle,
+    new: &[Block],
+    begun: Timestamp,
+    started: Timestamp,
+) {
     let Some(eni) = store.eni(handle) else { return };
     let Some(since) = eni.in_doubt_since else {
         return;
@@ -400,7 +427,8 @@ fn settle_doubt(store: &mut Datastore, handle: EniHandle, new: &[Block], begun: 
     let given = match &eni.intent {
         Some(Intent::Assign { kind, count, .. }) => {
             let of_kind = new.iter().filter(|b| b.kind() == *kind).count();
-            of_kind > 0 && of_kind >= *count as usize
+            // What was there before a doubt of an earlier run is not surely known.
+            since > started && of_kind > 0 && of_kind >= *count as usize
         }
         _ => false,
     };

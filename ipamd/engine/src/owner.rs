@@ -268,6 +268,7 @@ impl Owner {
                 log::call(&action, result.as_ref().err());
                 let names = self.names(&action);
                 let error = result.as_ref().err().cloned();
+                let trusted = self.memory.trusted();
                 let drift = finish(
                     &mut self.store,
                     &mut self.memory,
@@ -276,6 +277,9 @@ impl Owner {
                     begun,
                     now,
                 );
+                if !trusted && self.memory.trusted() {
+                    self.writes.push(Write::Trusted);
+                }
                 self.note_drift(&drift, &names, now);
                 if let Some(error) = error {
                     if error.class == ipam_core::cloud::ErrorClass::TokenUsed {

@@ -296,6 +296,8 @@ pub enum Write {
     Facts(NodeFacts),
     /// This node's share of the look for orphans.
     Fleet(Fleet),
+    /// EC2 has told of every ENI in this boot, and has made up for what the store had lost.
+    Trusted,
 }
 
 /// What a store holds at start, already cut down to what this boot and this instance may use:
@@ -304,6 +306,8 @@ pub enum Write {
 pub struct Loaded {
     /// Leases, blocks and facts were written in this boot.
     pub same_boot: bool,
+    /// See [`Write::Trusted`].
+    pub trusted: bool,
     /// The instance that wrote them, if it knew its id.
     pub instance: Option<InstanceId>,
     /// Live leases.
@@ -316,6 +320,7 @@ pub struct Loaded {
     pub facts: Option<NodeFacts>,
     /// This node's share of the look for orphans, as of this boot.
     pub fleet: Option<Fleet>,
-    /// What could not be read and was put aside, for a person.
+    /// What could not be read and was put aside, for a person. Told at every start until
+    /// [`Write::Trusted`].
     pub damage: Vec<String>,
 }

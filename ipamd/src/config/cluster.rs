@@ -43,8 +43,8 @@ fn endpoint(read: &mut Reader<'_>) -> Option<ApiServer> {
 
 /// What the kubelet tells every container.
 fn service(read: &mut Reader<'_>) -> Option<ApiServer> {
-    let host = read.text("KUBERNETES_SERVICE_HOST")?;
     let port = read.text("KUBERNETES_SERVICE_PORT");
+    let host = read.text("KUBERNETES_SERVICE_HOST")?;
     Some(ApiServer {
         host,
         port: port.and_then(|port| port.parse().ok()).unwrap_or(HTTPS),

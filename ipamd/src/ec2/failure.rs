@@ -18,7 +18,10 @@ where
     match error {
         SdkError::ServiceError(answer) => {
             let meta = answer.err().meta();
-            let words = meta.message().map_or_else(|| chain(error), str::to_owned);
+            let words = meta
+                .message()
+                .filter(|words| !words.trim().is_empty())
+                .map_or_else(|| chain(error), str::to_owned);
             answered(action, meta.code(), &words, answer.raw().status().as_u16())
         }
         SdkError::ResponseError(answer) => {

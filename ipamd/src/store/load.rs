@@ -101,6 +101,8 @@ pub(super) fn open_at(
     if !is_new && !loaded.damage.is_empty() {
         db = start_anew(dir, db, &records, &mut loaded.damage)?;
     }
+    // Of an earlier start that ended before EC2 had told all.
+    loaded.damage.extend(meta.damage.iter().cloned());
     // Within a boot it can't be another's; after a reboot the engine compares it with IMDS's word.
     loaded.instance.clone_from(&meta.instance_id);
     let step = times::step(meta.offset, offset, loaded.same_boot);
@@ -112,6 +114,9 @@ pub(super) fn open_at(
         generation,
         _lock: lock,
     };
+    store.meta.damage.clone_from(&loaded.damage);
+    store.meta.trusted &= loaded.same_boot && loaded.damage.is_empty();
+    loaded.trusted = store.meta.trusted;
     store.meta.generation = store.meta.generation.max(commits.unwrap_or_default());
     if anew {
         store.meta.offset = offset;
@@ -311,6 +316,8 @@ fn sort_records(records: &Records, boot_id: &str, damage: Vec<String>) -> (Meta,
         boot_id: String::new(),
         instance_id: None,
         generation: 0,
+        trusted: false,
+        damage: Vec::new(),
         offset: None,
     });
     loaded.same_boot = meta.boot_id == boot_id;

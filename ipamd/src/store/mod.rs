@@ -42,6 +42,16 @@ struct Meta {
     /// How wall time and uptime lay to each other when the times in the records were noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<Offset>,
+    /// [`Write::Trusted`] in this boot, and nothing was lost since.
+    #[serde(default = "before_it_was_noted")]
+    trusted: bool,
+    /// What was lost, until EC2 has made up for it: a run that ends before has not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    damage: Vec<String>,
+}
+
+const fn before_it_was_noted() -> bool {
+    true
 }
 
 const META: &[u8] = b"m";
@@ -110,6 +120,10 @@ impl SledStore {
                 put(batch, FACTS, facts)?;
             }
             Write::Fleet(fleet) => put(batch, FLEET, fleet)?,
+            Write::Trusted => {
+                self.meta.trusted = true;
+                self.meta.damage.clear();
+            }
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! A store in memory, with the faults of a disk: what is committed is durable at once, unless a
 //! commit is made to fail, or the whole is made to come back older than it was.
 //!
-//! Held to the real one (`ipamd/src/store`) by a test there: the same commits, reopenings and losses
-//! give the same [`Loaded`].
+//! It stands for `ipamd/src/store`, whose own tests hold the same rules to the real database.
 
 use crate::life::Life;
 use ipam_core::orphans::Fleet;
@@ -21,6 +20,7 @@ struct Records {
     cooldowns: BTreeMap<IpAddr, Released>,
     enis: BTreeMap<EniHandle, Eni>,
     facts: Option<NodeFacts>,
+    trusted: bool,
     instance: Option<InstanceId>,
     fleet: Option<Fleet>,
 }
@@ -42,7 +42,7 @@ struct Disk {
     past: VecDeque<(Instant, Records)>,
     /// How many of them to keep.
     keep: usize,
-    /// The next open tells of damage.
+    /// Opens tell of damage, until EC2 has made up for it.
     damaged: bool,
     faults: VecDeque<CommitFault>,
 }
@@ -84,12 +84,14 @@ impl Memory {
         if !same_boot {
             disk.now.leases.clear();
             disk.now.facts = None;
+            disk.now.trusted = false;
             disk.now.boot = Some(boot.into());
         }
-        let damage = match std::mem::take(&mut disk.damaged) {
+        let damage = match disk.damaged {
             true => vec!["the database came back older than it was".to_owned()],
             false => Vec::new(),
         };
+        disk.now.trusted &= damage.is_empty();
         let records = disk.now.clone();
         Loaded {
             same_boot,
@@ -98,6 +100,7 @@ impl Memory {
             cooldowns: records.cooldowns,
             enis: records.enis.into_values().collect(),
             facts: records.facts,
+            trusted: records.trusted,
             fleet: records.fleet,
             damage,
         }
@@ -166,6 +169,7 @@ impl Records {
             Write::Eni(eni) => drop(self.enis.insert(eni.handle, eni)),
             Write::NoEni(handle) => drop(self.enis.remove(&handle)),
             Write::Fleet(fleet) => self.fleet = Some(fleet),
+            Write::Trusted => self.trusted = true,
             Write::Facts(facts) => {
                 self.instance = Some(facts.instance_id.clone());
                 self.facts = Some(facts);
@@ -188,6 +192,7 @@ impl Store for Memory {
                 }
             }
             for write in batch.iter().cloned() {
+                disk.damaged &= write != Write::Trusted;
                 disk.now.write(write);
             }
         }

@@ -1,8 +1,7 @@
 //! Fleets in trouble: the same seed gives the same story, and no seed breaks a promise. `cargo xtask
-//! test` plays ten thousand of them.
+//! test` plays five thousand of them.
 #![allow(clippy::tests_outside_test_module)]
 
-use fleet_sim::Search;
 use fleet_sim::scenario::play;
 
 #[test]
@@ -27,18 +26,4 @@ fn seeds_that_broke_a_promise_once() {
     ] {
         assert_eq!(play(seed, false).breaches, vec![], "seed {seed}");
     }
-}
-
-#[test]
-fn a_few_hundred_seeds() {
-    let search = Search {
-        from: 20_000,
-        to: 20_200,
-        time: None,
-        failures_max: 1,
-    };
-    let found = search.run();
-    assert_eq!(found.seeds, 200);
-    let failed = found.failed.iter().map(|r| (r.seed, &r.breaches));
-    assert_eq!(failed.collect::<Vec<_>>(), vec![]);
 }

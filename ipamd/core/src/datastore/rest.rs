@@ -107,10 +107,13 @@ impl Datastore {
         self.touch(Touched::Released(ip));
     }
 
-    /// Addresses outside every block are remembered only as long as they rest.
+    /// Addresses outside every block are remembered only as long as they rest and the kernel may have
+    /// something of their last pods: EC2 may give them to this node again.
     pub(crate) fn forget_strangers(&mut self, now: Timestamp) {
-        let over =
-            |ip: &IpAddr| self.cooling_until(*ip, now).is_none() && self.block_of(*ip).is_none();
+        let over = |ip: &IpAddr| {
+            let rests = self.cooling_until(*ip, now).is_some() || self.has_traces(*ip);
+            !rests && self.block_of(*ip).is_none()
+        };
         let gone: Vec<IpAddr> = self.released.keys().copied().filter(over).collect();
         for ip in gone {
             self.released.remove(&ip);

@@ -23,6 +23,8 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         .values()
         .filter(|e| e.id.is_some())
         .filter_map(|e| e.in_doubt_since)
+        // What an earlier run did and the store forgot is settled likewise.
+        .chain(memory.forgetful.then_some(memory.started))
         .collect();
     let unsettled = memory.look || !memory.missing.is_empty() || !doubts.is_empty();
     // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.

@@ -201,7 +201,13 @@ fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
 /// Where every slot is taken and prefixes are wanted, single addresses that nobody uses give way: a
 /// slot that holds 1 address can hold 16.
 fn make_room(draft: &mut Draft<'_>, missing: u32) {
-    if missing == 0 || !draft.prefixes() {
+    // What is asked for now tells whether there are prefixes at all: nothing is given away for a
+    // refusal.
+    let asks = |a: &Action| match a {
+        Action::Create { kind, .. } | Action::Assign { kind, .. } => *kind == BlockKind::Prefix,
+        _ => false,
+    };
+    if missing == 0 || !draft.prefixes() || draft.plan.actions.iter().any(asks) {
         return;
     }
     let mut wanted = missing.div_ceil(BlockKind::Prefix.capacity(Family::V4)) as usize;

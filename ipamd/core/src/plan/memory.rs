@@ -98,8 +98,12 @@ pub struct Memory {
     pub(crate) described: Option<Timestamp>,
     /// What EC2 did not name in the last Describe, and since when.
     pub(crate) missing: BTreeMap<crate::reconcile::Thing, Timestamp>,
+    /// Blocks that the last Describe showed and that may be there no more.
+    pub(crate) held_back: BTreeSet<Block>,
     /// This run went on from the same boot's state.
     pub(crate) resumed: bool,
+    /// The store came back older than it was: what earlier runs wrote to EC2 last is not known.
+    pub(crate) forgetful: bool,
     /// See [`Memory::spread_out`].
     pub(crate) spread: bool,
     /// Of the jitter.
@@ -124,6 +128,20 @@ impl Memory {
             subnets: super::subnets::Book::new(known),
             ..Self::default()
         }
+    }
+
+    /// The store has lost something: until EC2's own lag is over, a Describe may show what an
+    /// earlier run gave back.
+    #[must_use]
+    pub const fn forgetful(mut self, forgetful: bool) -> Self {
+        self.forgetful = forgetful;
+        self
+    }
+
+    /// Whether a run that begins now may go on from what is stored.
+    #[must_use]
+    pub const fn trusted(&self) -> bool {
+        self.known && !self.forgetful
     }
 
     /// Whether EC2's (or this boot's stored) word on all ENIs has been heard.

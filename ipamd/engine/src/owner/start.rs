@@ -30,7 +30,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     }
     // A store that lost something may have lost ENIs and blocks, too: then EC2 is asked first.
     let whole = loaded.damage.is_empty() && loaded.facts.is_some() && !loaded.enis.is_empty();
-    let known = loaded.same_boot && whole;
+    let known = loaded.same_boot && loaded.trusted && whole;
     // A run that died before its first commit in this boot left the last boot's ENIs as they were.
     let same_boot = loaded.same_boot && (loaded.facts.is_some() || !loaded.leases.is_empty());
     let enis: Vec<Eni> = loaded
@@ -57,7 +57,9 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         // The next start in this boot must not take their blocks for this boot's.
         store.touch_enis();
     }
-    let mut memory = Memory::new(known, seed, now).spread_out();
+    let mut memory = Memory::new(known, seed, now)
+        .forgetful(!loaded.damage.is_empty())
+        .spread_out();
     let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
     let mut owner = Owner {
         policy: settings.policy.clone(),
