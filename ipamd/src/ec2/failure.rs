@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 
 /// Longer messages are cut: the whole of a refused ADD must stay readable.
 const MESSAGE_MAX: usize = 400;
+/// EC2's own are shorter than half of this.
+const CODE_MAX: usize = 100;
 
 pub(super) fn failure<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> CloudError
 where
@@ -54,15 +56,17 @@ where
 fn answered(action: &'static str, code: Option<&str>, words: &str, status: u16) -> CloudError {
     let class = match code {
         // A good status whose body can't be read: it was done, but what?
-        None if status < 400 => ErrorClass::UnknownOutcome,
+        _ if status < 400 => ErrorClass::UnknownOutcome,
         _ => classify(action, code.unwrap_or_default(), words, status),
     };
-    let code = code.map_or_else(|| format!("Http{status}"), str::to_owned);
+    let code = code.map(|code| shorten(code, CODE_MAX));
+    let code = code.filter(|code| !code.is_empty());
+    let code = code.unwrap_or_else(|| format!("Http{status}"));
     CloudError {
         action,
         class,
         code,
-        message: shorten(without_report(words)),
+        message: shorten(without_report(words), MESSAGE_MAX),
     }
 }
 
@@ -71,7 +75,7 @@ fn own(action: &'static str, class: ErrorClass, code: &str, error: &dyn Error) -
         action,
         class,
         code: code.into(),
-        message: shorten(&chain(error)),
+        message: shorten(&chain(error), MESSAGE_MAX),
     }
 }
 
@@ -82,10 +86,10 @@ fn without_report(words: &str) -> &str {
     report.map_or(words, |at| &words[..at])
 }
 
-fn shorten(message: &str) -> String {
+fn shorten(message: &str, most: usize) -> String {
     // One line a message: the SDK's own go over several.
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match message.char_indices().nth(MESSAGE_MAX) {
+    match message.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", &message[..at]),
         None => message,
     }

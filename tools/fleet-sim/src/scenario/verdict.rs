@@ -38,7 +38,17 @@ fn books(world: &World, chaos: &Chaos) {
     let violations = world.vpc().books(now);
     for v in violations {
         let leak = v.class == ViolationClass::LeakedEni;
-        if leak && nobody {
+        // One that was detached by hand under living pods is its node's until they end.
+        let pods_on = |m: &Machine| {
+            m.site.store.any_eni(|e| {
+                let lost = e.blocks.values().any(|s| *s == BlockState::Lost);
+                lost && e
+                    .id
+                    .as_ref()
+                    .is_some_and(|id| v.detail.contains(id.as_str()))
+            })
+        };
+        if leak && (nobody || chaos.machines.iter().any(pods_on)) {
             continue;
         }
         world
@@ -134,9 +144,9 @@ impl<'a> Judge<'a> {
             found.push(format!("{} ADDs wait", snapshot.parked));
         }
         for eni in self.machine.site.store.enis() {
-            // Leases that came back with an older store never end.
-            let lost = eni.blocks.values().any(|s| *s == BlockState::Lost);
-            if self.forgetful && lost {
+            // What was taken from under living pods stays until they end; leases that came back with
+            // an older store never do.
+            if eni.blocks.values().any(|s| *s == BlockState::Lost) {
                 continue;
             }
             let fine = eni.unmanaged.is_some() || eni.phase == Phase::Ready;
@@ -163,7 +173,7 @@ impl<'a> Judge<'a> {
             .store
             .enis()
             .into_iter()
-            .filter(|e| !self.forgetful || e.blocks.values().all(|s| *s != BlockState::Lost))
+            .filter(|e| e.blocks.values().all(|s| *s != BlockState::Lost))
             .map(|e| {
                 let blocks = e.blocks.keys().map(ipam_core::Block::net).collect();
                 list((e.id.map(|id| id.0).unwrap_or_default(), blocks))
@@ -173,8 +183,7 @@ impl<'a> Judge<'a> {
         let lost = |id: &str| {
             let same = |e: &ipam_core::Eni| e.id.as_ref().is_some_and(|i| i.as_str() == id);
             let lost = |e: &ipam_core::Eni| e.blocks.values().any(|s| *s == BlockState::Lost);
-            // Leases that came back with an older store stand in lost blocks for ever.
-            self.forgetful && self.machine.site.store.any_eni(|e| same(e) && lost(e))
+            self.machine.site.store.any_eni(|e| same(e) && lost(e))
         };
         let theirs: BTreeSet<String> = self
             .on
@@ -202,7 +211,13 @@ impl<'a> Judge<'a> {
         let Some(kind) = instance_type(self.world, &self.machine.instance_type) else {
             return;
         };
-        let used = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
+        // Those on what was taken by hand stand in nothing that counts.
+        let stands = |l: &&Lease| {
+            let mut nets = self.on.iter().flat_map(|e| &e.blocks);
+            nets.any(|net| l.addresses.iter().any(|ip| net.contains(ip)))
+        };
+        let used = self.leases.iter().filter(stands).count();
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
         let busy = snapshot.totals.held + snapshot.totals.cooling;
         let prefixes = policy.prefixes && kind.has_prefixes();
         let slots = kind.ipv4_per_eni - 1;
