@@ -131,7 +131,11 @@ fn a_subnet_is_rendered_to_the_letter() {
          <mapPublicIpOnLaunch>false</mapPublicIpOnLaunch>\
          <mapCustomerOwnedIpOnLaunch>false</mapCustomerOwnedIpOnLaunch>\
          <assignIpv6AddressOnCreation>false</assignIpv6AddressOnCreation>\
-         <ipv6Native>false</ipv6Native><enableDns64>false</enableDns64><tagSet/></item></subnetSet>\
+         <ipv6Native>false</ipv6Native><enableDns64>false</enableDns64>\
+         <privateDnsNameOptionsOnLaunch><hostnameType>ip-name</hostnameType>\
+         <enableResourceNameDnsARecord>false</enableResourceNameDnsARecord>\
+         <enableResourceNameDnsAAAARecord>false</enableResourceNameDnsAAAARecord>\
+         </privateDnsNameOptionsOnLaunch><tagSet/></item></subnetSet>\
          </DescribeSubnetsResponse>"
     );
     assert_eq!(xml, golden);
