@@ -3,6 +3,7 @@
 
 use fleet_sim::settle::{Question, settings, settle};
 use fleet_sim::{Node, World};
+use futures_util::future::join_all;
 use ipam_core::plan::Policy;
 use ipam_engine::RefusalKind;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,37 +53,12 @@ async fn burst(node: &Node, from: u32, n: u32) -> (u32, BTreeSet<IpAddr>) {
     let adds = (from..from + n).map(|i| node.add(i, WAIT));
     let mut up = 0;
     let mut addresses = BTreeSet::new();
-    let all = futures(adds.collect()).await;
+    let all = join_all(adds).await;
     for wiring in all.into_iter().flatten() {
         up += 1;
         addresses.insert(wiring.pod_addresses[0].addr());
     }
     (up, addresses)
-}
-
-/// Polls all to the end, side by side.
-async fn futures<F: Future>(list: Vec<F>) -> Vec<F::Output> {
-    let mut list: Vec<_> = list.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(move |cx| {
-        let mut pending = false;
-        for (future, output) in &mut list {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => pending = true,
-                }
-            }
-        }
-        if pending {
-            return std::task::Poll::Pending;
-        }
-        std::task::Poll::Ready(
-            list.iter_mut()
-                .filter_map(|(_, output)| output.take())
-                .collect(),
-        )
-    })
-    .await
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use fleet_sim::settle::settings;
 use fleet_sim::{Node, World};
+use futures_util::future::join_all;
 use ipam_core::plan::Policy;
 use ipam_engine::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +75,7 @@ impl Scene {
         let adds: Vec<_> = pods
             .map(|n| async move { (n, node.add(n, WAIT).await) })
             .collect();
-        for (n, done) in side_by_side(adds).await {
+        for (n, done) in join_all(adds).await {
             let wiring = done.unwrap_or_else(|e| panic!("pod {n}: {e:?}"));
             let ip = wiring.pod_addresses[0].addr();
             assert!(
@@ -228,26 +229,4 @@ impl Scene {
 
 pub(crate) async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-}
-
-/// Polls all to the end, side by side.
-async fn side_by_side<F: Future>(list: Vec<F>) -> Vec<F::Output> {
-    let mut list: Vec<_> = list.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(move |cx| {
-        let mut pending = false;
-        for (future, output) in &mut list {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => pending = true,
-                }
-            }
-        }
-        if pending {
-            return std::task::Poll::Pending;
-        }
-        let outputs = list.iter_mut().filter_map(|(_, output)| output.take());
-        std::task::Poll::Ready(outputs.collect())
-    })
-    .await
 }
