@@ -52,8 +52,7 @@ fn leases(store: &Datastore, found: &mut Vec<Violation>) {
     let primaries: BTreeSet<IpAddr> = store
         .enis
         .values()
-        .filter_map(|e| e.address)
-        .map(|net| net.addr())
+        .filter_map(crate::Eni::own_address)
         .collect();
     let mut owners: BTreeMap<IpAddr, &AttachmentKey> = BTreeMap::new();
     for lease in store.leases.values() {
@@ -110,7 +109,7 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
         }
     }
     for block in &all {
-        let holds = |e: &crate::Eni| e.address.is_some_and(|net| block.contains(net.addr()));
+        let holds = |e: &crate::Eni| e.own_address().is_some_and(|ip| block.contains(ip));
         // What EC2 took away it may have given as anything.
         if !lost(store, block) && store.enis.values().any(holds) {
             found.push(Violation::PrimaryInBlock(*block));

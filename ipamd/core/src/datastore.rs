@@ -91,7 +91,7 @@ impl Datastore {
             // its DEL would not find it.
             // What EC2 took away it may have given as anything, and the pod has it still.
             let primary = |ip: &IpAddr| {
-                let own = |e: &Eni| e.address.is_some_and(|net| net.addr() == *ip);
+                let own = |e: &Eni| e.own_address() == Some(*ip);
                 let lost = |(on, block): (EniHandle, Block)| {
                     let eni = store.enis.get(&on);
                     eni.and_then(|e| e.blocks.get(&block)) == Some(&BlockState::Lost)
@@ -266,8 +266,8 @@ impl Datastore {
         let reserved = self
             .enis
             .values()
-            .filter_map(|e| e.address)
-            .any(|net| block.contains(net.addr()));
+            .filter_map(Eni::own_address)
+            .any(|ip| block.contains(ip));
         let elsewhere = self
             .enis
             .values()

@@ -4,6 +4,7 @@ use crate::{Block, BlockKind, EniId, Family, Mac, SubnetId, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +186,15 @@ impl Eni {
     #[must_use]
     pub fn serves(&self) -> bool {
         self.phase == Phase::Ready && self.unmanaged.is_none() && !self.excluded
+    }
+
+    /// Its primary address, which is never a pod's. An ENI that is attached no more may be gone, and EC2
+    /// may have given its address to another one as a secondary: none then.
+    #[must_use]
+    pub fn own_address(&self) -> Option<IpAddr> {
+        let left = self.phase == Phase::Leaving && self.attachment.is_none();
+        let gone = left || self.phase == Phase::Detached;
+        self.address.filter(|_| !gone).map(|net| net.addr())
     }
 
     /// Whether it takes up one of the instance's ENI slots now or soon.

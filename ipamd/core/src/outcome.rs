@@ -5,7 +5,7 @@ mod refused;
 use crate::cloud::{CloudError, ErrorClass};
 use crate::datastore::Datastore;
 use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
-use crate::reconcile::{Drift, Thing, reconcile};
+use crate::reconcile::{Drift, Thing, has_its_place, reconcile};
 use crate::{
     Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, SubnetView, Timestamp,
 };
@@ -252,6 +252,7 @@ fn succeed(
         eni.written_at = now;
         eni.in_doubt_since = None;
     }
+    let mut drift = Vec::new();
     match done {
         // A repeated Create of which nothing was remembered but the token: a Describe told more.
         Done::Created(view)
@@ -281,6 +282,7 @@ fn succeed(
                 eni.attachment = Some(attachment);
                 eni.since = now;
             }
+            has_its_place(store, handle, &mut drift);
         }
         Done::Modified => {
             if let Some(eni) = store.eni_mut(handle) {
@@ -311,7 +313,7 @@ fn succeed(
         Done::Deleted => deleted(store, memory, handle, now),
         Done::Described(_) | Done::Subnets(_) => {}
     }
-    Vec::new()
+    drift
 }
 
 /// Addresses in blocks.

@@ -4,12 +4,17 @@
 //! absence needs two Describes [`ABSENCE`] apart. What leases stand on is never handed on silently:
 //! it becomes [`BlockState::Lost`] and is told.
 
+mod place;
+
+pub(crate) use place::has_its_place;
+
 use crate::datastore::Datastore;
 use crate::plan::{CONSISTENCY, Memory};
 use crate::{Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
+use place::{place_is_free, place_is_taken};
 
 /// Two Describes this far apart agree on an absence before it counts.
 pub const ABSENCE: Duration = Duration::from_secs(30);
@@ -109,6 +114,8 @@ pub fn reconcile(
     for handle in unseen {
         if absent(store, memory, Thing::Eni(handle), begun) {
             lose_eni(store, handle, &mut drift);
+            // Its address may be in what EC2 has named of others.
+            memory.look = true;
         }
     }
     memory.subnets.mark(store);
@@ -117,46 +124,6 @@ pub fn reconcile(
     memory.forgetful = forgetful && begun < memory.started + CONSISTENCY;
     store.forget_strangers(now);
     drift
-}
-
-/// Whether an ENI can be where EC2 shows it. Two can't be at one place: another one that we have
-/// there and that EC2 does not show is gone, unless it came there by a write that this Describe may
-/// lag behind.
-fn place_is_free(
-    store: &mut Datastore,
-    views: &[EniView],
-    view: &EniView,
-    begun: Timestamp,
-    drift: &mut Vec<Drift>,
-) -> bool {
-    let Some(place) = view.attachment.as_ref().map(|a| (a.card, a.device_index)) else {
-        return true;
-    };
-    let shown = |eni: &Eni| views.iter().any(|v| Some(&v.id) == eni.id.as_ref());
-    let other = store.enis().values().find(|e| {
-        e.id.as_ref() != Some(&view.id)
-            && (e.card, e.device_index) == place
-            && matches!(e.phase, Phase::Attached | Phase::Ready)
-            && !shown(e)
-    });
-    let Some((handle, written_at)) = other.map(|e| (e.handle, e.written_at)) else {
-        return true;
-    };
-    if begun < written_at + CONSISTENCY {
-        return false;
-    }
-    lose_eni(store, handle, drift);
-    true
-}
-
-fn place_is_taken(store: &Datastore, view: &EniView) -> bool {
-    let Some(at) = &view.attachment else {
-        return false;
-    };
-    store
-        .enis()
-        .values()
-        .any(|e| (e.card, e.device_index) == (at.card, at.device_index) && attached_as_we_know(e))
 }
 
 /// Blocks that EC2 shows on another ENI than we have them on, and no longer on ours.

@@ -356,6 +356,25 @@ impl World {
         false
     }
 
+    /// A pod comes that gets an address at once, or none.
+    pub fn add_without_growth(&mut self) -> bool {
+        let pod = PodRef {
+            namespace: "d".into(),
+            name: format!("p{}", self.pods),
+            uid: String::new(),
+        };
+        let key = key(self.pods);
+        self.pods += 1;
+        let request = Request {
+            key: &key,
+            pod: &pod,
+            families: &[Family::V4],
+            veth_prefix: "eni",
+            prefixes: self.policy.prefixes,
+        };
+        self.store.assign(&request, self.now).is_ok()
+    }
+
     pub fn del_pod(&mut self, n: u32) {
         self.store.release(&key(n), self.now);
     }

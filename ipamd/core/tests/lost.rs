@@ -1,0 +1,140 @@
+//! ENIs that are gone: their places and their own addresses are others'.
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
+
+mod common;
+
+use common::World;
+use ipam_core::check::check;
+use ipam_core::plan::{Action, Policy};
+use ipam_core::{AttachmentView, Block, BlockState, EniId, EniView, Mac, Phase};
+use std::time::Duration;
+
+fn world(minimum_ip: u32) -> World {
+    let policy = Policy {
+        minimum_ip: Some(minimum_ip),
+        ..Policy::default()
+    };
+    let mut world = World::new("m5.large", policy);
+    world.settle();
+    world
+}
+
+fn describe_after(world: &mut World, seconds: u64) {
+    world.now = world.now + Duration::from_secs(seconds);
+    world.carry_out(&Action::Describe);
+}
+
+/// What the plan asks for now of this kind.
+fn planned(world: &World, wanted: impl Fn(&Action) -> bool) -> Action {
+    let plan = world.plan();
+    plan.actions.into_iter().find(wanted).unwrap()
+}
+
+/// An ENI of somebody else, or one of ours before it was detached by hand.
+fn stranger(world: &World, block: Block) -> EniView {
+    EniView {
+        id: EniId("eni-by-hand".into()),
+        mac: Mac([2, 0, 0, 0, 9, 9]),
+        attachment: Some(AttachmentView {
+            id: Some("attach-by-hand".into()),
+            device_index: 1,
+            card: 0,
+            delete_on_termination: Some(true),
+        }),
+        subnet: world.subnet.clone(),
+        address: "10.0.99.9/16".parse().ok(),
+        blocks: vec![block],
+        unmanaged: None,
+        ours: false,
+    }
+}
+
+/// A Describe that lags shows one at the place for which an ENI of ours was made; then EC2 attaches
+/// ours there.
+#[test]
+fn two_are_never_at_one_place() {
+    for leased in [false, true] {
+        let mut world = world(4);
+        world.policy.minimum_ip = Some(14);
+        let create = planned(&world, |a| matches!(a, Action::Create { .. }));
+        world.carry_out(&create);
+        let view = stranger(&world, Block::address("10.0.99.10".parse().unwrap()));
+        let id = view.id.clone();
+        world.ec2.insert(id.clone(), view);
+        world.carry_out(&Action::Describe);
+        let other = world.store.eni_by_id(&id).unwrap().handle;
+        world.wire();
+        while leased && world.store.leases_on(other) == 0 {
+            assert!(world.add_without_growth());
+        }
+        world.ec2.remove(&id);
+
+        let attach = planned(&world, |a| matches!(a, Action::Attach { .. }));
+        assert!(matches!(
+            attach,
+            Action::Attach {
+                device_index: 1,
+                ..
+            }
+        ));
+        world.carry_out(&attach);
+
+        assert_eq!(check(&world.store, world.now), vec![], "leased: {leased}");
+        let left = world.store.eni_by_id(&id);
+        assert_eq!(left.map(|e| e.phase), leased.then_some(Phase::Leaving));
+        let states = left.map(|e| e.blocks.values().copied().collect::<Vec<_>>());
+        assert_eq!(states, leased.then(|| vec![BlockState::Lost]));
+    }
+}
+
+/// EC2 gives the primary address of one that was deleted by hand, under living pods, to another as a
+/// secondary one.
+#[test]
+fn the_own_address_of_a_lost_eni_can_be_a_pods() {
+    let mut world = world(14);
+    let second = world.store.enis().values().find(|e| !e.primary).unwrap();
+    let (lost, handle) = (second.id.clone().unwrap(), second.handle);
+    let own = second.address.unwrap().addr();
+    while world.store.leases_on(handle) == 0 {
+        assert!(world.add_without_growth());
+    }
+    world.ec2.remove(&lost);
+    describe_after(&mut world, 61);
+    describe_after(&mut world, 31);
+    assert_eq!(
+        world.store.eni(handle).map(|e| e.phase),
+        Some(Phase::Leaving)
+    );
+
+    let first = world.store.primary().unwrap().id.clone().unwrap();
+    let block = Block::address(own);
+    world.ec2.get_mut(&first).unwrap().blocks.push(block);
+    describe_after(&mut world, 10);
+    let state = world.store.primary().unwrap().blocks.get(&block).copied();
+    assert_eq!(state, Some(BlockState::Confirmed));
+    assert_eq!(check(&world.store, world.now), vec![]);
+}
+
+/// A Describe told of a loss and of what EC2 did with the address at once: another one follows soon.
+#[test]
+fn a_loss_is_looked_at_again() {
+    let mut world = world(14);
+    let second = world.store.enis().values().find(|e| !e.primary).unwrap();
+    let (lost, own) = (second.id.clone().unwrap(), second.address.unwrap().addr());
+    world.ec2.remove(&lost);
+    let first = world.store.primary().unwrap().id.clone().unwrap();
+    let block = Block::address(own);
+    world.ec2.get_mut(&first).unwrap().blocks.push(block);
+    describe_after(&mut world, 61);
+    describe_after(&mut world, 31);
+    let begun = world.now;
+    // Ours would be deleted and replaced meanwhile; only looks count here.
+    while !world.store.primary().unwrap().blocks.contains_key(&block) {
+        let plan = world.plan();
+        if plan.actions.contains(&Action::Describe) {
+            world.carry_out(&Action::Describe);
+        }
+        world.now = world.now + Duration::from_secs(1);
+        assert!(world.now.since(begun) < Duration::from_secs(60), "no look");
+    }
+}
