@@ -105,6 +105,7 @@ impl ModelCloud {
             return;
         }
         let mut enis = oracle::enis(&self.world);
+        enis.retain(|eni| !eni.going);
         // As far as it has written down which ENI holds it.
         for eni in &mut enis {
             let knows = |block: &IpNet| {

@@ -27,11 +27,6 @@ pub(crate) struct Options {
 /// Seeds of `cargo xtask test`.
 const CHECKED: std::ops::Range<u64> = 0..5_000;
 
-/// Of these, stories that show a fault which is known and not mended yet: a place on the card named
-/// twice for a moment after crashes (2809), a runtime that forgets its DEL (2958), an address that
-/// only EC2 knows of after mistakes by hand (4282). Any other failure is news.
-const OPEN: [u64; 3] = [2809, 2958, 4282];
-
 /// Lines of a failed seed's story that are shown; its replay shows all.
 const TAIL: usize = 25;
 
@@ -72,11 +67,9 @@ pub(crate) fn check() -> Result<Outcome, TaskError> {
     let begun = Instant::now();
     let found = search(CHECKED.start, CHECKED.end, None).run();
     print_found(&found, begun.elapsed());
-    let (open, news): (Vec<&Report>, Vec<&Report>) =
-        found.failed.iter().partition(|r| OPEN.contains(&r.seed));
-    println!("   {} of the failed are known and open", open.len());
-    let failures: Vec<String> = news
-        .into_iter()
+    let failures: Vec<String> = found
+        .failed
+        .iter()
         .map(|report| {
             let what = report.breaches.first().map(|b| b.promise);
             format!("seed {}: {}", report.seed, what.unwrap_or_default())

@@ -21,6 +21,8 @@ pub(crate) struct Eni {
     pub(crate) first: bool,
     /// A node's daemon made it.
     pub(crate) made_by_node: bool,
+    /// A Detach is under way.
+    pub(crate) going: bool,
 }
 
 /// Whose an address is.
@@ -64,6 +66,7 @@ pub(crate) fn enis(world: &World) -> Vec<Eni> {
                 blocks,
                 first: attachment.is_some_and(|a| (a.card, a.device_index) == (0, 0)),
                 made_by_node: e.description.starts_with("aws-K8S-"),
+                going: attachment.is_some_and(|a| a.status == "detaching"),
             }
         })
         .collect()

@@ -41,7 +41,8 @@ impl Pod {
     /// From its first ADD to its last DEL.
     pub(super) async fn live(mut self) {
         for attempt in 0..8 {
-            if attempt > 0 && self.site.quiet() {
+            // A runtime that waits to try again ends with its boot.
+            if self.over() || attempt > 0 && self.site.quiet() {
                 return;
             }
             let mut sandbox = self.sandbox(attempt);

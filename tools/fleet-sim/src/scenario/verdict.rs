@@ -71,19 +71,27 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(world: &'a World, machine: &'a Machine, wrote: bool) -> Self {
         let name = machine.site.name.as_str();
-        let on = oracle::enis(world)
-            .into_iter()
-            .filter(|e| e.node.as_deref() == Some(name))
-            .collect();
         let forgetful = world.oracle().forgetful.contains_key(name);
-        Self {
+        let mut judge = Self {
             world,
             machine,
             wrote,
             forgetful,
-            on,
-            leases: machine.site.store.leases(),
-        }
+            on: Vec::new(),
+            leases: Vec::new(),
+        };
+        judge.look();
+        judge
+    }
+
+    /// What is there now.
+    fn look(&mut self) {
+        let name = self.machine.site.name.as_str();
+        self.on = oracle::enis(self.world)
+            .into_iter()
+            .filter(|e| e.node.as_deref() == Some(name))
+            .collect();
+        self.leases = self.machine.site.store.leases();
     }
 
     fn breach(&self, promise: &'static str, what: String) {
@@ -92,7 +100,7 @@ impl<'a> Judge<'a> {
         self.world.oracle().breach(now, promise, what);
     }
 
-    async fn judge(&self) {
+    async fn judge(mut self) {
         let asked = tokio::time::timeout(Duration::from_secs(5), self.machine.node.snapshot());
         let Ok(Some(snapshot)) = asked.await else {
             self.breach("a daemon answers in peace", "no answer to Inspect".into());
@@ -104,6 +112,7 @@ impl<'a> Judge<'a> {
         if !self.half_way(&snapshot).is_empty() {
             // A try that EC2 refuses time and again may be under way just now.
             tokio::time::sleep(Duration::from_secs(25)).await;
+            self.look();
             for what in self.half_way(&snapshot) {
                 self.breach("nothing is half-way in the end", what);
             }
