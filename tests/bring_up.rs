@@ -198,8 +198,8 @@ fn contradiction() -> Outcome {
     let mut spec = spec(Mode::Prefix, "m5.large")?;
     spec.daemon = spec
         .daemon
-        .set("ENABLE_IPv4", "true")
-        .set("ENABLE_IPv6", "true");
+        .set("ENABLE_IPv4", "false")
+        .set("ENABLE_IPv6", "false");
     let mut scene = Scene::new(spec)?;
     scene.node().start()?;
     let daemon = scene.node().daemon()?;

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use ipam_core::{AttachmentView, Block, EniView, Mac, SecurityGroupId, Unmanaged};
 use ipam_engine::ports::{Fut, Metadata, MetadataError, NodeFacts};
 use ipnet::{IpNet, Ipv4Net};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,18 +117,20 @@ impl Imds {
             of_primary("vpc-ipv6-cidr-blocks"),
         );
         let (groups, vpc) = (of_primary("security-group-ids"), of_primary("vpc-id"));
-        let (instance, kind, region, zone, node_ip, vpc_v4, vpc_v6, groups, vpc, enis) = tokio::try_join!(
-            self.get("instance-id"),
-            self.get("instance-type"),
-            self.region(),
-            self.get("placement/availability-zone"),
-            self.parse::<Ipv4Addr>("local-ipv4"),
-            self.list::<IpNet>(&v4),
-            self.list::<IpNet>(&v6),
-            self.list::<String>(&groups),
-            self.find(&vpc),
-            self.enis(primary),
-        )?;
+        let (instance, kind, region, zone, node_ip, node_ipv6, vpc_v4, vpc_v6, groups, vpc, enis) =
+            tokio::try_join!(
+                self.get("instance-id"),
+                self.get("instance-type"),
+                self.region(),
+                self.get("placement/availability-zone"),
+                self.parse::<Ipv4Addr>("local-ipv4"),
+                self.list::<Ipv6Addr>("ipv6"),
+                self.list::<IpNet>(&v4),
+                self.list::<IpNet>(&v6),
+                self.list::<String>(&groups),
+                self.find(&vpc),
+                self.enis(primary),
+            )?;
         Ok(NodeFacts {
             instance_id: ipam_core::InstanceId(instance),
             instance_type: kind,
@@ -137,6 +139,7 @@ impl Imds {
             vpc: vpc.filter(|id| !id.is_empty()),
             primary_mac: primary,
             node_ip,
+            node_ipv6: node_ipv6.into_iter().next(),
             vpc_cidrs: vpc_v4
                 .into_iter()
                 .chain(vpc_v6)
@@ -176,16 +179,15 @@ impl Imds {
             "subnet-ipv4-cidr-block",
         ]
         .map(&path);
-        let more = ["ipv4-prefix", "ipv6s", "ipv6-prefix"].map(&path);
-        let (device_index, card, subnet, v4, net, v4_prefixes, v6, v6_prefixes) = tokio::try_join!(
+        let more = ["ipv4-prefix", "ipv6-prefix"].map(&path);
+        let (device_index, card, subnet, v4, net, v4_prefixes, v6_prefixes) = tokio::try_join!(
             self.parse::<u32>(&paths[0]),
             self.card(mac),
             self.get(&paths[1]),
             self.list::<Ipv4Addr>(&paths[2]),
             self.list::<Ipv4Net>(&paths[3]),
             self.list::<IpNet>(&more[0]),
-            self.list::<IpAddr>(&more[1]),
-            self.list::<IpNet>(&more[2]),
+            self.list::<IpNet>(&more[1]),
         )?;
         // "The private IPv4 addresses of the interface": the first is the primary one.
         let address = v4.first().zip(net.first());
@@ -195,7 +197,6 @@ impl Imds {
             .skip(1)
             .copied()
             .map(IpAddr::V4)
-            .chain(v6)
             .map(Block::address);
         let prefixes = v4_prefixes.into_iter().chain(v6_prefixes);
         Ok(Some(EniView {

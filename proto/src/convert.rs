@@ -3,7 +3,9 @@
 
 use crate::v1;
 use core::net::IpAddr;
-use ipam_core::wiring::{Neighbour, PodWiring, Route, Rule, Scope, Sysctl, WIRING_VERSION};
+use ipam_core::wiring::{
+    Neighbour, PodWiring, Route, Rule, Scope, Sysctl, WIRING_LOCAL, WIRING_VERSION,
+};
 use ipam_core::{AttachmentKey, Mac, PodRef};
 use ipnet::IpNet;
 use std::str::FromStr;
@@ -306,8 +308,10 @@ impl TryFrom<v1::PodWiring> for PodWiring {
         if w.version == 0 || w.version > WIRING_VERSION {
             return Err(ConvertError::new("version", Problem::Version(w.version)));
         }
-        if w.gateways.len() != w.pod_addresses.len() {
-            let problem = Problem::Count(w.gateways.len(), w.pod_addresses.len());
+        let (gateways, addresses_told) = (w.gateways.len(), w.pod_addresses.len());
+        let fewer = w.version >= WIRING_LOCAL && gateways < addresses_told;
+        if gateways != addresses_told && !fewer {
+            let problem = Problem::Count(gateways, addresses_told);
             return Err(ConvertError::new("gateways", problem));
         }
         Ok(Self {

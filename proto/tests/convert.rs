@@ -1,6 +1,6 @@
 //! Every value survives the way over the wire; every misfit is named.
 
-use ipam_core::wiring::{Neighbour, PodWiring, Route, Rule, Scope, Sysctl, WIRING_VERSION};
+use ipam_core::wiring::{Neighbour, PodWiring, Route, Rule, Scope, Sysctl, WIRING_BASE};
 use ipam_core::{AttachmentKey, Mac, PodRef};
 use ipam_proto::{ConvertError, Problem, v1};
 use ipnet::IpNet;
@@ -88,7 +88,7 @@ fn wiring() -> impl Strategy<Value = PodWiring> {
         vec(rule(), 0..4),
     );
     (ends, sysctls, addresses, lists).prop_map(|(ends, sysctls, addresses, lists)| PodWiring {
-        version: WIRING_VERSION,
+        version: WIRING_BASE,
         host_if: ends.0,
         host_mac: ends.1,
         pod_if: ends.2,
@@ -134,7 +134,7 @@ proptest! {
 
 fn sample() -> v1::PodWiring {
     v1::PodWiring {
-        version: WIRING_VERSION,
+        version: WIRING_BASE,
         host_if: "eni0".into(),
         host_mac: "02:00:00:00:00:01".into(),
         pod_if: "eth0".into(),
@@ -163,8 +163,8 @@ fn misfits_are_named() {
         (field, problem)
     };
     assert_eq!(
-        bad(|w| w.version = 2),
-        ("version".into(), Problem::Version(2))
+        bad(|w| w.version = 3),
+        ("version".into(), Problem::Version(3))
     );
     assert_eq!(
         bad(|w| w.version = 0),

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod seen;
+pub mod six;
 pub mod storm;
 
 use lab::check::{self, Wrong};

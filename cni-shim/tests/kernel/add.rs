@@ -123,7 +123,7 @@ pub(crate) fn request_carries_everything() -> Outcome {
         (pod.namespace.as_str(), pod.name.as_str()),
         ("default", "web-0")
     );
-    assert_eq!((request.wiring_version, request.mtu), (1, 1500));
+    assert_eq!((request.wiring_version, request.mtu), (2, 1500));
     assert_eq!(
         (request.veth_prefix.as_str(), request.netns.as_str()),
         ("abc", scene.pod.path().as_str())

@@ -156,9 +156,9 @@ pub(crate) fn refusal() -> Outcome {
 
 pub(crate) fn unknown_wiring_version() -> Outcome {
     let scene = Scene::new()?;
-    scene.daemon.state().spoil = Some(|wiring| wiring.version = 2);
+    scene.daemon.state().spoil = Some(|wiring| wiring.version = 3);
     let msg = scene.runtime.add(&scene.pod).error(103);
-    assert!(msg.contains("wiring version 2 is unknown here"), "{msg}");
+    assert!(msg.contains("wiring version 3 is unknown here"), "{msg}");
     assert_nothing(&scene);
     assert_eq!(scene.daemon.state().released[0].reason, "add_failed");
     Ok(())

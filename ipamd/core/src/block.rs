@@ -121,6 +121,14 @@ impl Block {
         self.kind().capacity(self.family())
     }
 
+    /// Whether pods may have addresses of it. A single IPv6 address is an interface's own: EC2 tells
+    /// those that a pool might have asked for from those that came with the instance by nothing, and
+    /// the pool asks for prefixes only.
+    #[must_use]
+    pub fn is_pools(&self) -> bool {
+        (self.family(), self.kind()) != (Family::V6, BlockKind::Address)
+    }
+
     /// Whether `ip` lies in it.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

@@ -414,6 +414,9 @@ impl Datastore {
             self.rest(ip, &lease.host_if, now);
             self.drop_lost_block(ip);
         }
+        if lease.addresses.iter().any(IpAddr::is_ipv6) {
+            self.forget_drawn(now);
+        }
         Some(lease)
     }
 

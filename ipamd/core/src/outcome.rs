@@ -7,7 +7,8 @@ use crate::datastore::Datastore;
 use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
 use crate::reconcile::{Drift, Thing, has_its_place, reconcile};
 use crate::{
-    Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, SubnetId, SubnetView, Timestamp,
+    Block, BlockState, Eni, EniHandle, EniView, Family, Intent, Phase, SubnetId, SubnetView,
+    Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -219,6 +220,11 @@ fn scope_of(action: &Action, store: &Datastore) -> Vec<Scope> {
             .into_iter()
             .chain([Scope::NewEni, Scope::NewEniIn(at.clone())])
             .collect(),
+        Action::Assign {
+            handle,
+            family: Family::V6,
+            ..
+        } => Vec::from([Scope::Ipv6(*handle)]),
         Action::Assign { kind, .. } => subnet(*kind).into_iter().chain(own).collect(),
         _ => own.into_iter().collect(),
     }
@@ -316,10 +322,11 @@ fn succeed(
     drift
 }
 
-/// Addresses in blocks.
+/// IPv4 addresses in blocks, which is what a subnet can run out of.
 fn capacity(blocks: &[Block]) -> u32 {
     blocks
         .iter()
+        .filter(|block| block.family() == Family::V4)
         .fold(0, |sum: u32, block| sum.saturating_add(block.capacity()))
 }
 
@@ -418,6 +425,10 @@ fn fail(
                 store.remove_eni(handle);
             }
         }
+        // What EC2 says of IPv6 holds no IPv4.
+        Action::Assign {
+            family: Family::V6, ..
+        } => memory.failed(Scope::Ipv6(handle), error, now),
         Action::Assign { kind, count, .. } => {
             if let Some(subnet) = subnet_of(store, handle) {
                 refused_blocks(

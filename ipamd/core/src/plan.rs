@@ -14,6 +14,7 @@ mod pace;
 mod policy;
 mod report;
 mod shrink;
+mod six;
 mod subnets;
 mod target;
 mod throttle;
@@ -243,12 +244,14 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
         }
     } else {
         advance::enis(&mut draft);
+        // Where it goes needs no list of subnets.
+        let missing_v6 = !input.finishing && six::grow(&mut draft);
         if !may_grow && !input.finishing {
             draft.plan.report.note(Note::SubnetsUnknown);
         }
         if may_grow {
             shrink::leave_excluded(&mut draft);
-            let short = grow::grow(&mut draft);
+            let short = grow::grow(&mut draft) + u32::from(missing_v6);
             // Who forgot what pods have gives nothing back until EC2 has told all.
             if short == 0 && input.waiting == 0 && input.memory.trusted() {
                 shrink::shrink(&mut draft);
@@ -263,7 +266,11 @@ struct Draft<'a> {
     store: &'a Datastore,
     input: &'a Input<'a>,
     now: Timestamp,
+    /// Of IPv4, as are all numbers of growth and shrinking: IPv6 is [`six`]'s.
     tally: Tally,
+    free_v6: u32,
+    /// An IPv6 prefix is asked for.
+    coming_v6: bool,
     /// Addresses that are there or asked for.
     supply: u32,
     /// Of these, addresses that are asked for.
@@ -285,7 +292,7 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(store: &'a Datastore, input: &'a Input<'a>, now: Timestamp) -> Self {
-        let tally = store.tally(now);
+        let tally = store.tally(Family::V4, now);
         let coming = store
             .enis
             .values()
@@ -298,6 +305,8 @@ impl<'a> Draft<'a> {
             supply: tally.addresses.saturating_add(coming),
             coming,
             tally,
+            free_v6: store.tally(Family::V6, now).free(),
+            coming_v6: store.enis.values().any(six::is_coming),
             busy: input.in_flight.clone(),
             under_way: throttle::under_way(
                 input.in_flight.iter().filter_map(|h| store.enis.get(h)),
@@ -334,7 +343,8 @@ impl<'a> Draft<'a> {
         let mut free = 0_u32;
         for eni in self.store.enis.values() {
             for (block, state) in &eni.blocks {
-                if counts(eni, *state) && block.kind() != right {
+                let wrong = block.family() == Family::V4 && block.kind() != right;
+                if wrong && counts(eni, *state) {
                     let tally = self.tally.of(block);
                     let busy = tally.used + tally.cooling + tally.held;
                     free = free.saturating_add(block.capacity().saturating_sub(busy));
@@ -392,12 +402,24 @@ impl<'a> Draft<'a> {
             .is_none()
     }
 
+    /// Of the ADDs that wait, how many get no address of a family from what is there or coming.
+    fn unmet(&self, family: Family) -> u32 {
+        let met = match family {
+            Family::V4 => self.tally.free().saturating_add(self.coming),
+            Family::V6 if self.coming_v6 => u32::MAX,
+            Family::V6 => self.free_v6,
+        };
+        self.input.waiting.saturating_sub(met)
+    }
+
     /// Settles what is unmet, and when to look again.
     fn finish(mut self) -> Plan {
-        let free = self.tally.free();
-        let met = free.saturating_add(self.coming);
-        self.plan.report.unmet = self.input.waiting.saturating_sub(met);
-        self.plan.report.held = self.tally.held + self.tally.unsettled;
+        let policy = self.input.policy;
+        let unmet = policy.families.iter().map(|family| self.unmet(*family));
+        self.plan.report.unmet = unmet.max().unwrap_or(0);
+        if policy.wants(Family::V4) {
+            self.plan.report.held = self.tally.held + self.tally.unsettled;
+        }
         let cool = self.store.next_cool(self.now);
         if let Some(at) = cool {
             if self.plan.report.unmet > 0 {
@@ -421,7 +443,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Addresses that calls under way on an ENI will bring.
+/// IPv4 addresses that calls under way on an ENI will bring.
 fn coming_to(eni: &Eni) -> u32 {
     match &eni.intent {
         // Nobody counts on what is in doubt.
@@ -430,10 +452,10 @@ fn coming_to(eni: &Eni) -> u32 {
             kind.capacity(Family::V4).saturating_mul(*count)
         }
         Some(Intent::Assign {
-            family,
+            family: Family::V4,
             kind,
             count,
-        }) => kind.capacity(*family).saturating_mul(*count),
+        }) => kind.capacity(Family::V4).saturating_mul(*count),
         _ => 0,
     }
 }

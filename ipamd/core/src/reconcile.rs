@@ -392,8 +392,13 @@ fn settle_doubt(
     };
     let releasing = eni.blocks.values().any(|s| *s == BlockState::Releasing);
     let given = match &eni.intent {
-        Some(Intent::Assign { kind, count, .. }) => {
-            let of_kind = new.iter().filter(|b| b.kind() == *kind).count();
+        Some(Intent::Assign {
+            family,
+            kind,
+            count,
+        }) => {
+            let asked = |b: &&Block| (b.family(), b.kind()) == (*family, *kind);
+            let of_kind = new.iter().filter(asked).count();
             // What was there before a doubt of an earlier run is not surely known.
             since > started && of_kind > 0 && of_kind >= *count as usize
         }

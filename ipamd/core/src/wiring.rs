@@ -7,13 +7,16 @@
 //! Numbers (tables, priorities, marks, gateways) are those of Amazon's VPC CNI, so that other
 //! agents that rely on them keep working and a live node can be taken over.
 
+pub mod egress;
 mod host;
 mod name;
 mod pod;
+mod six;
 
 pub use host::{EniLink, HostInput, HostWiring, Nat, host_wiring};
 pub use name::{host_if_name, pod_macs};
-pub use pod::{PodInput, PodWiring, Sysctl, pod_wiring};
+pub use pod::{PodInput, PodWiring, Sysctl, pod_wiring, version};
+pub use six::{Egress, Six};
 
 use crate::Mac;
 use alloc::string::String;
@@ -21,8 +24,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// The wiring's version. The shim says in each request which it knows; the daemon emits no newer.
-pub const WIRING_VERSION: u32 = 1;
+/// The newest version of the wiring. The shim says in each request which it knows; the daemon emits no
+/// newer, and for each pod the oldest that will do.
+pub const WIRING_VERSION: u32 = 2;
+/// All but what follows.
+pub const WIRING_BASE: u32 = 1;
+/// There may be addresses without a gateway, which the CNI result does not name.
+pub const WIRING_LOCAL: u32 = 2;
 
 /// Linux's main routing table.
 pub const TABLE_MAIN: u32 = 254;
@@ -31,6 +39,9 @@ pub const TABLE_MAIN: u32 = 254;
 pub const POD_GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The same for IPv6.
 pub const POD_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// The VPC's router, on every link (VPC User Guide, "IPv6 addressing": `fe80:ec2::1`).
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
 
 /// `ip rule` priority: host routes of local pods.
 pub const PRIO_LOCAL_PODS: u32 = 512;

@@ -30,6 +30,7 @@ fn lease(world: &mut World, n: u32) -> Option<IpAddr> {
         key: &key,
         pod: &pod,
         families: &[Family::V4],
+        local: None,
         veth_prefix: "eni",
         prefixes: false,
     };
@@ -59,7 +60,7 @@ fn each_of_the_four_holds_an_address_back() {
     assert_eq!(world.store.to_forget(world.now), [], "it may still talk");
     pass(&mut world, REST);
     assert_eq!(world.store.to_forget(world.now), [], "it is routed");
-    assert_eq!(world.store.tally(world.now).held, 1);
+    assert_eq!(world.store.tally(ipam_core::Family::V4, world.now).held, 1);
     world.store.clear_routed(ip, world.now);
     assert_eq!(lease(&mut world, 1), None, "unknown traces");
 
@@ -82,9 +83,15 @@ fn each_of_the_four_holds_an_address_back() {
 
     let due = world.store.to_forget(world.now);
     assert_eq!(due.len(), 1);
-    assert_eq!(world.store.tally(world.now).free(), 0);
+    assert_eq!(
+        world.store.tally(ipam_core::Family::V4, world.now).free(),
+        0
+    );
     world.store.forgotten(&due);
-    assert_eq!(world.store.tally(world.now).free(), 1);
+    assert_eq!(
+        world.store.tally(ipam_core::Family::V4, world.now).free(),
+        1
+    );
     assert_eq!(lease(&mut world, 1), Some(ip));
 }
 
@@ -98,7 +105,10 @@ fn what_is_forgotten_early_still_rests_to_the_end() {
     world.now = end - Duration::from_millis(1);
     world.forget();
     assert_eq!(world.store.next_forget(), None);
-    assert_eq!(world.store.tally(world.now).cooling, 1);
+    assert_eq!(
+        world.store.tally(ipam_core::Family::V4, world.now).cooling,
+        1
+    );
     assert_eq!(lease(&mut world, 1), None);
     world.now = end;
     assert_eq!(lease(&mut world, 1), Some(ip));
@@ -162,7 +172,10 @@ fn what_cannot_be_forgotten_is_given_last() {
     world.store.forgotten(clean);
     assert!(world.store.is_stuck(ips[0]));
     assert_eq!(world.store.to_forget(world.now), stuck, "tried again");
-    assert_eq!(world.store.tally(world.now).free(), 2);
+    assert_eq!(
+        world.store.tally(ipam_core::Family::V4, world.now).free(),
+        2
+    );
     assert_eq!(lease(&mut world, 5), Some(ips[1]));
     assert_eq!(lease(&mut world, 6), Some(ips[0]));
     assert!(!world.store.is_stuck(ips[0]));
@@ -221,14 +234,17 @@ fn cooling_addresses_are_no_supply() {
     world.settle();
     assert_eq!(world.total(), 23);
     for _ in 0..23 {
-        assert!(world.store.tally(world.now).free() > 0);
+        assert!(world.store.tally(ipam_core::Family::V4, world.now).free() > 0);
         world.add_pod();
     }
-    assert_eq!(world.store.tally(world.now).free(), 0);
+    assert_eq!(
+        world.store.tally(ipam_core::Family::V4, world.now).free(),
+        0
+    );
     for n in 0..4 {
         world.del_pod(n);
     }
-    let tally = world.store.tally(world.now);
+    let tally = world.store.tally(ipam_core::Family::V4, world.now);
     assert_eq!((tally.used, tally.cooling, tally.free()), (19, 4, 0));
     let grows = |world: &World| {
         let actions = world.plan().actions;
@@ -238,14 +254,14 @@ fn cooling_addresses_are_no_supply() {
     // Past the cooldown they are free in a moment: a restart, after which all of them are looked at
     // anew, must not buy others. But those whose links stay are no supply.
     pass(&mut world, REST);
-    let tally = world.store.tally(world.now);
+    let tally = world.store.tally(ipam_core::Family::V4, world.now);
     assert_eq!((tally.cooling, tally.unsettled, tally.free()), (0, 4, 0));
     assert_eq!(grows(&world), 0);
     let due = world.store.to_forget(world.now);
     world.store.set_linked(&due[..1], &[due[0].address]);
     assert!(grows(&world) >= 1);
     world.forget();
-    let tally = world.store.tally(world.now);
+    let tally = world.store.tally(ipam_core::Family::V4, world.now);
     assert_eq!((tally.held, tally.free()), (1, 3));
     assert!(grows(&world) >= 1);
 }

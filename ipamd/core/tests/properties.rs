@@ -209,6 +209,7 @@ fn add(world: &mut World, naive: &mut Naive, n: u32) {
         key: &key,
         pod: &pod,
         families: &[Family::V4],
+        local: None,
         veth_prefix: "eni",
         prefixes: world.policy.prefixes,
     };
@@ -381,14 +382,14 @@ fn converged(world: &mut World, naive: &mut Naive) {
         sweep(world, naive);
     }
     forget(world, naive, true);
-    let tally = world.store.tally(world.now);
+    let tally = world.store.tally(ipam_core::Family::V4, world.now);
     assert_eq!((tally.held, tally.unsettled), (0, 0));
     for _ in 0..4 {
         world.settle();
         world.now = world.now + Duration::from_secs(1900);
     }
     world.settle();
-    let tally = world.store.tally(world.now);
+    let tally = world.store.tally(ipam_core::Family::V4, world.now);
     let goal = target(
         &world.policy,
         &world.limits,

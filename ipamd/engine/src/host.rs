@@ -5,9 +5,10 @@ use crate::ports::{Applied, HostNetError, NodeFacts};
 use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::datastore::Datastore;
-use ipam_core::wiring::{HostInput, HostWiring, Nat, host_wiring};
-use ipam_core::{Block, Eni, Mac, Phase, Timestamp};
+use ipam_core::wiring::{Egress, HostInput, HostWiring, Nat, Six, host_wiring};
+use ipam_core::{Block, Eni, Family, Mac, Phase, Timestamp};
 use ipnet::IpNet;
+use std::net::IpAddr;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -157,9 +158,27 @@ fn wanted(
     let nat = Nat {
         pod_if_prefix: settings.veth_prefix.clone(),
         inside,
-        source: settings.snat.then_some(facts.node_ip),
+        source: (settings.snat && settings.policy.wants(Family::V4)).then_some(facts.node_ip),
         ..Nat::default()
     };
-    let wiring = host_wiring(&inputs, settings.eni_mtu, nat);
+    let wiring = host_wiring(&inputs, settings.eni_mtu, nat).with_six(six(settings, facts));
     (wiring, blocks.into_iter().flatten().collect())
+}
+
+fn six(settings: &Settings, facts: &NodeFacts) -> Six {
+    let source = egress(settings, facts).and_then(|family| match family {
+        Family::V4 => Some(IpAddr::V4(facts.node_ip)),
+        Family::V6 => facts.node_ipv6.map(IpAddr::V6),
+    });
+    Six {
+        forwards: settings.policy.wants(Family::V6) || settings.egress == Some(Family::V6),
+        egress: source.map(Egress::by).into_iter().collect(),
+    }
+}
+
+/// The family of pods' node-local addresses. Where the node has no address of it, they would lead
+/// nowhere: a program that finds no address tries the other family at once.
+pub(crate) fn egress(settings: &Settings, facts: &NodeFacts) -> Option<Family> {
+    let has = |family: &Family| *family == Family::V4 || facts.node_ipv6.is_some();
+    settings.egress.filter(has)
 }

@@ -94,6 +94,8 @@ pub enum Notice {
     LeaseOfAnother(String),
     /// Nothing is known of this instance type.
     UnknownInstanceType(String),
+    /// `ENABLE_V6_EGRESS` is set, and the node has no IPv6 address.
+    NoEgress,
     /// IMDS does not answer.
     NoMetadata(String),
     /// The node's side of the datapath can't be made.
@@ -134,6 +136,7 @@ impl Notice {
             Self::UnknownPods(_) => "unknown_pods",
             Self::LeaseOfAnother(_) => "lease_of_another",
             Self::UnknownInstanceType(_) => "unknown_instance_type",
+            Self::NoEgress => "no_egress",
             Self::NoMetadata(_) => "imds_unreachable",
             Self::HostNotWired(_) => "host_not_wired",
             Self::ConnectionsStay { .. } => "connections_stay",
@@ -186,6 +189,7 @@ impl Notice {
             Self::StoreFailed(_)
             | Self::OtherInstance { .. }
             | Self::UnknownPods(_)
+            | Self::NoEgress
             | Self::NoMetadata(_)
             | Self::HostNotWired(_) => String::new(),
             Self::ConnectionsStay { for_good, .. } => for_good.to_string(),
@@ -198,6 +202,7 @@ impl Notice {
         match self {
             Self::Unmanaged { .. }
             | Self::UnknownInstanceType(_)
+            | Self::NoEgress
             | Self::ConnectionsStay { for_good: true, .. }
             | Self::OtherInstance { .. }
             | Self::StoreDamaged(_)
@@ -308,6 +313,10 @@ impl fmt::Display for Notice {
                 f,
                 "nothing is known of instance type {name:?}; it is taken to have few ENIs and \
                  addresses, until a newer ipamd knows it"
+            ),
+            Self::NoEgress => f.write_str(
+                "ENABLE_V6_EGRESS is set, and this node's primary ENI has no IPv6 address: pods get \
+                 no IPv6 address of the node's own until it has one",
             ),
             Self::NoMetadata(error) => write!(
                 f,

@@ -355,7 +355,7 @@ impl Owner {
     }
 
     fn status(&self, now: Timestamp) -> Status {
-        let tally = self.store.tally(now);
+        let tally = self.store.tally(self.policy.scarce(), now);
         let ready = self.surveyed && (tally.addresses > 0 || self.memory.known());
         let message = if !self.surveyed {
             "the kernel's routes have not been read yet".into()

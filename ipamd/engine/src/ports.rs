@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 
 /// A boxed future, so that ports can be trait objects.
@@ -135,11 +135,14 @@ pub struct NodeFacts {
     pub primary_mac: Mac,
     /// `local-ipv4`
     pub node_ip: Ipv4Addr,
+    /// `ipv6`, if the primary ENI has one.
+    #[serde(default)]
+    pub node_ipv6: Option<Ipv6Addr>,
     /// `vpc-ipv4-cidr-blocks` and `vpc-ipv6-cidr-blocks` of the primary ENI.
     pub vpc_cidrs: Vec<IpNet>,
     /// `security-group-ids` of the primary ENI.
     pub security_groups: Vec<SecurityGroupId>,
-    /// Every ENI that IMDS lists.
+    /// Every ENI that IMDS lists. Its single IPv6 addresses are its own, and not told here.
     pub enis: Vec<EniView>,
 }
 

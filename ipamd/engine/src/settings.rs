@@ -14,6 +14,8 @@ pub struct Settings {
     pub eni_mtu: u32,
     /// MTU of pods' links, bytes.
     pub pod_mtu: u32,
+    /// Pods have a node-local address of this family too, by which they reach hosts of it.
+    pub egress: Option<ipam_core::Family>,
     /// Whether pods' traffic out of the VPC leaves with the node's address.
     pub snat: bool,
     /// Destinations that keep the pod's address besides the VPC.

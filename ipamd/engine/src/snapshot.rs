@@ -3,18 +3,19 @@
 use crate::api::{BlockSnapshot, Counters, EniSnapshot, Limits, Snapshot, Status, Totals};
 use ipam_core::datastore::Datastore;
 use ipam_core::plan::Report;
-use ipam_core::{Block, BlockState, Eni, Lease, Timestamp};
+use ipam_core::{Block, BlockState, Eni, Family, Lease, Timestamp};
 use std::net::IpAddr;
 
-/// A picture of now.
+/// A picture of now; the sums are of this family.
 pub(crate) fn snapshot(
     store: &Datastore,
+    family: Family,
     report: &Report,
     status: Status,
     parked: usize,
     now: Timestamp,
 ) -> Snapshot {
-    let tally = store.tally(now);
+    let tally = store.tally(family, now);
     let mut enis: Vec<&Eni> = store.enis().values().collect();
     enis.sort_by_key(|e| (e.card, e.device_index, e.handle));
     Snapshot {
@@ -41,7 +42,7 @@ pub(crate) fn snapshot(
 }
 
 fn eni_snapshot(store: &Datastore, eni: &Eni, now: Timestamp) -> EniSnapshot {
-    let tally = store.tally(now);
+    let tally = store.tally(Family::V4, now);
     let block = |(block, state): (&Block, &BlockState)| {
         let counts = tally.of(block);
         let busy = counts.used + counts.cooling + counts.held + counts.unsettled;

@@ -6,6 +6,7 @@
 //! share by itself.)
 
 mod cluster;
+mod families;
 mod finding;
 mod lists;
 mod read;
@@ -23,7 +24,8 @@ pub use source::{NotText, ProcessEnv, Source};
 pub use table::{Kind, Knob, Status, all, find, markdown};
 
 use crate::kube;
-use ipam_core::plan::Policy;
+use ipam_core::Family;
+use ipam_core::plan::{Policy, Subnets};
 use ipam_engine::settings::{OrphanScope, Settings};
 use read::Reader;
 use std::collections::BTreeMap;
@@ -162,7 +164,6 @@ impl Config {
             imds_timeout: millis(read.number("IPAMD_IMDS_TIMEOUT_MS", 100..=LONGEST_MS), 5000),
             termination_log: read.text_or_default("IPAMD_TERMINATION_LOG").into(),
         };
-        families(&mut read);
         read.check_unheeded();
         Loaded {
             config,
@@ -175,27 +176,19 @@ fn millis(value: Option<u32>, default: u32) -> Duration {
     Duration::from_millis(value.unwrap_or(default).into())
 }
 
-fn families(read: &mut Reader<'_>) {
-    if !read.flag("ENABLE_IPv4")
-        && read::parse_bool(&read.text_or_default("ENABLE_IPv6")) != Some(true)
-    {
-        read.tell(
-            Severity::Refusal,
-            "ENABLE_IPv4, ENABLE_IPv6",
-            "both are false: pods would get no address at all",
-        );
-    }
-}
-
 fn engine(read: &mut Reader<'_>) -> Settings {
+    let families = families::families(read);
+    let mtus = families::smallest_mtu(&families)..=9001;
     let eni_mtu = read
-        .strict_number("AWS_VPC_ENI_MTU", 576..=9001)
+        .strict_number("AWS_VPC_ENI_MTU", mtus.clone())
         .unwrap_or(9001);
+    let has_v4 = families.contains(&Family::V4);
     Settings {
-        policy: policy(read),
+        egress: families::egress(read, &families),
+        policy: policy(read, families),
         veth_prefix: lists::veth_prefix(read),
         eni_mtu,
-        pod_mtu: read.strict_number("POD_MTU", 576..=9001).unwrap_or(eni_mtu),
+        pod_mtu: read.strict_number("POD_MTU", mtus).unwrap_or(eni_mtu),
         snat: !read.flag("AWS_VPC_K8S_CNI_EXTERNALSNAT"),
         snat_exclude: lists::snat_exclude(read),
         add_timeout: millis(read.number("IPAMD_ADD_TIMEOUT_MS", 1..=LONGEST_MS), 30_000),
@@ -205,6 +198,8 @@ fn engine(read: &mut Reader<'_>) -> Settings {
             read.flag("DISABLE_LEAKED_ENI_CLEANUP"),
             read.text("CLUSTER_NAME"),
         ) {
+            // IPv6 alone makes no ENI, and its IAM policy has no right to delete any.
+            _ if !has_v4 => OrphanScope::Off,
             (true, _) => OrphanScope::Off,
             (false, None) => OrphanScope::Instance,
             (false, Some(_)) => OrphanScope::Cluster,
@@ -212,9 +207,17 @@ fn engine(read: &mut Reader<'_>) -> Settings {
     }
 }
 
-fn policy(read: &mut Reader<'_>) -> Policy {
+fn policy(read: &mut Reader<'_>, families: Vec<Family>) -> Policy {
     let any = 0..=u32::MAX;
+    let subnets = lists::subnets(read);
     let policy = Policy {
+        // The IPv6 prefix is on the primary ENI: there is nothing to choose.
+        subnets: if families.contains(&Family::V4) {
+            subnets
+        } else {
+            Subnets::Primary
+        },
+        families,
         prefixes: read.flag("ENABLE_PREFIX_DELEGATION"),
         warm_eni: read.number("WARM_ENI_TARGET", any.clone()).unwrap_or(1),
         warm_ip: read
@@ -231,9 +234,9 @@ fn policy(read: &mut Reader<'_>) -> Policy {
                 .unwrap_or(30)
                 .into(),
         ),
-        subnets: lists::subnets(read),
     };
     if policy.prefixes
+        && policy.wants(Family::V4)
         && policy.warm_prefix == 0
         && policy.warm_ip.is_none()
         && policy.minimum_ip.is_none()

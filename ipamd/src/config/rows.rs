@@ -27,7 +27,7 @@ const LOG_PATH: Kind = Text("a path");
 pub(super) const PEER: &[Knob] = &[
     // Address modes
     knob("ENABLE_IPv4", "true", Bool, Works, "Pods get IPv4 addresses."),
-    knob("ENABLE_IPv6", "false", Bool, RefuseUnless("false"), "Pods get IPv6 addresses."),
+    knob("ENABLE_IPv6", "false", Bool, Works, "Pods get IPv6 addresses, of a /80 prefix on the primary ENI; needs Nitro and a subnet with IPv6. With `ENABLE_IPv4` too, a pod has one of each. Without, no ENI is made and the warm targets have no effect."),
     knob("ENABLE_PREFIX_DELEGATION", "false", Bool, Works, "Take /28 prefixes instead of single addresses. On instance types without prefixes, single addresses are taken."),
     knob("ENABLE_SUBNET_DISCOVERY", "true", Bool, Works, "New ENIs may go to any subnet of the zone tagged `kubernetes.io/role/cni`; the value 0 excludes a subnet. Tags `cni.networking.k8s.aws/cluster/NAME` keep it for clusters of these names. Otherwise they go to the primary ENI's subnet."),
     knob("MANAGE_UNTAGGED_ENI", "true", Bool, Works, "Use ENIs that lack the tag `node.k8s.amazonaws.com/instance_id` of this node."),
@@ -50,8 +50,8 @@ pub(super) const PEER: &[Knob] = &[
     knob("AWS_VPC_CNI_NODE_PORT_SUPPORT", "true", Bool, Works, "Answers to what came to the node's own address leave by the primary ENI."),
     knob("AWS_VPC_K8S_CNI_CONNMARK", "0x80", Number("a 32-bit mark"), RefuseUnless("0x80"), "The mark of traffic that leaves by the primary ENI."),
     knob("AWS_VPC_K8S_CNI_VETHPREFIX", "eni", Text("1 to 4 characters; not `eth`, `vlan`, `lo`"), Works, "How the host's ends of pods' links begin."),
-    knob("AWS_VPC_ENI_MTU", "9001", Number("bytes, 576 to 9001"), Works, "MTU of ENIs."),
-    knob("POD_MTU", "", Number("bytes, 576 to 9001"), Works, "MTU of pods' links; as `AWS_VPC_ENI_MTU` if not set."),
+    knob("AWS_VPC_ENI_MTU", "9001", Number("bytes, 576 (IPv6: 1280) to 9001"), Works, "MTU of ENIs."),
+    knob("POD_MTU", "", Number("bytes, 576 (IPv6: 1280) to 9001"), Works, "MTU of pods' links; as `AWS_VPC_ENI_MTU` if not set."),
     knob("DISABLE_POD_V6", "false", Bool, RefuseUnless("false"), "Switch IPv6 off inside pods. Chain the `tuning` plugin in the conflist instead."),
     knob("ENABLE_BANDWIDTH_PLUGIN", "false", Bool, RefuseUnless("false"), "Heed bandwidth annotations. Chain the `bandwidth` plugin in the conflist instead."),
     knob("ENABLE_NFTABLES", "", Bool, NoEffect, "Deprecated in Amazon's CNI; `ipamd` always uses nftables."),
@@ -72,8 +72,8 @@ pub(super) const PEER: &[Knob] = &[
     knob("POD_SECURITY_GROUP_ENFORCING_MODE", "strict", OneOf("`strict` or `standard`"), NoEffect, "Security groups for pods only."),
     knob("DISABLE_TCP_EARLY_DEMUX", "false", Bool, WarnUnless("false"), "Sets `tcp_early_demux=0`; needed for security groups for pods only."),
     // IPv6 and egress plugin
-    knob("ENABLE_V4_EGRESS", "true", Bool, NoEffect, "IPv6 clusters only."),
-    knob("ENABLE_V6_EGRESS", "false", Bool, RefuseUnless("false"), "Pods of an IPv4 cluster reach IPv6 destinations."),
+    knob("ENABLE_V4_EGRESS", "true", Bool, Works, "Where pods have IPv6 addresses alone, they reach IPv4 hosts with the node's address: each has one of 169.254.172.0/22 on its link as well, which the CNI result does not name."),
+    knob("ENABLE_V6_EGRESS", "false", Bool, Works, "Where pods have IPv4 addresses alone, they reach IPv6 hosts with the node's address: each has one of fd00::ac:0/118 as well. Needs a node with an IPv6 address."),
     knob("AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE", "", LOG_PATH, NoEffect, "The egress plugin's."),
     knob("AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE", "", LOG_PATH, NoEffect, "The egress plugin's."),
     // Several network cards
@@ -108,6 +108,7 @@ pub(super) const OURS: &[Knob] = &[
     knob("IPAMD_SOCKET", "/run/ipamd/ipamd.sock", LOG_PATH, Works, "The socket that the plugin calls."),
     knob("IPAMD_BOOT_ID", "", Text("an id"), Works, "Instead of `/proc/sys/kernel/random/boot_id`, for simulated nodes."),
     knob("IPAMD_ADD_TIMEOUT_MS", "30000", Number("milliseconds, 1 to 600000"), Works, "How long an ADD waits for an address if its caller does not say."),
+    knob("IPAMD_FIRST_FAMILY", "ipv4", OneOf("`ipv4` or `ipv6`"), Works, "Which address of a pod with both comes first in the CNI result. The kubelet puts the node's family first in any case."),
     knob("IPAMD_MAX_PODS", "", Number("pods, 1 or more"), Works, "The kubelet's `maxPods`; by instance type if not set."),
     knob("IPAMD_SUBNET_IDS", "", Text("subnet ids, commas between"), Works, "Subnets of new ENIs, whatever their tags; those of another zone are passed over. For shared VPCs, where the owner's tags can't be seen."),
     knob("IPAMD_ENI_SUBNET", "", Text("a subnet id"), Works, "The same for one subnet, without asking EC2 about it; `IPAMD_SUBNET_IDS` goes before it."),

@@ -143,11 +143,9 @@ fn values_are_read_as_the_peer_reads_them() {
 #[test]
 fn what_would_change_the_datapath_is_refused() {
     let refused = [
-        ("ENABLE_IPv6", "true"),
         ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true"),
         ("ENABLE_POD_ENI", "1"),
         ("ENABLE_MULTI_NIC", "t"),
-        ("ENABLE_V6_EGRESS", "true"),
         ("ENABLE_IMDS_ONLY_MODE", "true"),
         ("DISABLE_POD_V6", "true"),
         ("ENABLE_BANDWIDTH_PLUGIN", "true"),

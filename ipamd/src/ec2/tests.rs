@@ -72,6 +72,7 @@ fn facts() -> NodeFacts {
         vpc: Some("vpc-1".into()),
         primary_mac: Mac([2, 0, 0, 0, 0, 1]),
         node_ip: "10.0.0.9".parse().expect("parses"),
+        node_ipv6: None,
         vpc_cidrs: Vec::new(),
         security_groups: Vec::new(),
         enis: vec![EniView {

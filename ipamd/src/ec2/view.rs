@@ -52,8 +52,9 @@ fn attachment(eni: &NetworkInterface) -> Option<AttachmentView> {
     })
 }
 
-/// Every address but the primary one, and every prefix. What can't be read is left out: an address
-/// that we don't know is never given to a pod. Nor is one that may be the primary address.
+/// Every IPv4 address but the primary one, and every prefix. What can't be read is left out: an address
+/// that we don't know is never given to a pod. Nor is one that may be the primary address. Single IPv6
+/// addresses are the host's: EC2 does not say which of them came with the instance.
 fn blocks(eni: &NetworkInterface) -> Vec<Block> {
     let all = eni.private_ip_addresses();
     let parsed = |text: Option<&str>| text.and_then(|ip| ip.parse::<IpAddr>().ok());
@@ -66,11 +67,6 @@ fn blocks(eni: &NetworkInterface) -> Vec<Block> {
     let secondary = all.iter().filter(|ip| is_known && ip.primary != Some(true));
     let addresses = secondary
         .filter_map(|ip| ip.private_ip_address.as_deref())
-        .chain(
-            eni.ipv6_addresses()
-                .iter()
-                .filter_map(|ip| ip.ipv6_address.as_deref()),
-        )
         .filter_map(|ip| ip.parse::<IpAddr>().ok())
         .map(Block::address);
     let prefixes = eni

@@ -12,6 +12,7 @@ mod netlink;
 mod nft;
 mod routes;
 mod rules;
+mod six;
 mod sweep;
 mod truce;
 
@@ -45,6 +46,8 @@ struct State {
     wiring: Option<HostWiring>,
     /// The script that `nft` has carried out.
     script: Option<String>,
+    /// Likewise, of the egress tables.
+    egress: Option<String>,
 }
 
 impl KernelNet {
@@ -153,6 +156,8 @@ impl KernelNet {
         {
             failure = failure.or(Some(error));
         }
+        let primary = primary.map(|link| link.name.as_str());
+        failure = failure.or(self.six(wiring, primary, state).await.err());
         match failure {
             Some(error) => Err(error),
             None => Ok(applied),

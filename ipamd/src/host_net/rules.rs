@@ -24,7 +24,11 @@ pub(super) async fn apply(
         .map_err(|error| error.while_doing("reading rules"))?;
     let there: BTreeSet<&Rule> = all.iter().filter(|rule| is_ours(rule)).collect();
     let own = kernels_own();
-    let lost = own.iter().filter(|rule| !all.contains(rule));
+    // Without IPv6 in use the kernel may not even have it.
+    let six = wanted.iter().any(|rule| rule.v6);
+    let lost = own
+        .iter()
+        .filter(|rule| !all.contains(rule) && (six || !rule.v6));
     let wanted: BTreeSet<&Rule> = wanted.iter().collect();
     for rule in wanted
         .iter()
@@ -98,18 +102,22 @@ pub(super) fn is_eni_table(table: u32) -> bool {
     (2..=32).contains(&table) || (10_100..20_000).contains(&table)
 }
 
-/// The kernel's own last rules of IPv4: a flush takes them, and leaves a node without any route.
-fn kernels_own() -> [Rule; 2] {
-    let rule = |priority, table| Rule {
+/// The kernel's own last rules: a flush takes them, and leaves a node without any route.
+fn kernels_own() -> [Rule; 3] {
+    let rule = |v6, priority, table| Rule {
         priority,
-        v6: false,
+        v6,
         from: None,
         to: None,
         fwmark: None,
         table,
         suppress_prefix_len: None,
     };
-    [rule(32766, TABLE_MAIN), rule(32767, 253)]
+    [
+        rule(false, 32766, TABLE_MAIN),
+        rule(false, 32767, 253),
+        rule(true, 32766, TABLE_MAIN),
+    ]
 }
 
 /// `None`: a rule with conditions that ours never have.

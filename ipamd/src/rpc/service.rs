@@ -1,7 +1,6 @@
 //! The service `ipamd.v1.Ipam`.
 
 use crate::metrics::Metrics;
-use ipam_core::wiring::WIRING_VERSION;
 use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{Allocate, Handle, Refusal, RefusalKind, Release};
 use ipam_proto::v1::ipam_server::Ipam;
@@ -105,23 +104,21 @@ impl Service {
 
     async fn known(&self, request: v1::CheckRequest) -> Result<Option<v1::PodWiring>, v1::Refusal> {
         let key = key(request.key)?;
-        if request.wiring_version < WIRING_VERSION {
+        let wiring = self.engine.check(key).await.map_err(refusal)?;
+        if let Some(emits) = wiring.as_ref().map(|w| w.version)
+            && request.wiring_version < emits
+        {
             return Err(v1::Refusal {
                 cni_code: code::BAD_NETWORK_CONFIG,
                 message: format!(
-                    "this ipamd-cni knows wiring version {} and this ipamd emits {WIRING_VERSION}",
+                    "this ipamd-cni knows wiring version {} and this ipamd emits {emits}",
                     request.wiring_version
                 ),
                 details: String::new(),
                 cause: "plugin_too_old".into(),
             });
         }
-        Ok(self
-            .engine
-            .check(key)
-            .await
-            .map_err(refusal)?
-            .map(Into::into))
+        Ok(wiring.map(Into::into))
     }
 
     async fn end(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseReply, v1::Refusal> {

@@ -72,6 +72,7 @@ fn facts(instance: &str) -> NodeFacts {
         vpc: Some("vpc-1".into()),
         primary_mac: Mac([2, 0, 0, 0, 1, 0]),
         node_ip: Ipv4Addr::new(10, 0, 0, 9),
+        node_ipv6: None,
         vpc_cidrs: Vec::new(),
         security_groups: Vec::new(),
         enis: Vec::new(),

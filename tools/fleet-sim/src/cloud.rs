@@ -173,7 +173,6 @@ pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
     let secondary = eni.addresses.iter().filter(|a| !a.primary);
     let blocks = secondary
         .map(|a| Block::address(a.address.into()))
-        .chain(eni.v6.iter().map(|a| Block::address((*a).into())))
         .chain(
             eni.v4_prefixes
                 .iter()

@@ -127,6 +127,7 @@ impl ModelMetadata {
             vpc: Some(primary.vpc.as_str().into()),
             primary_mac: Mac(primary.mac.0),
             node_ip: primary.private_ip,
+            node_ipv6: primary.v6.first().copied(),
             vpc_cidrs: cidrs.into_iter().map(Into::into).collect(),
             security_groups: primary
                 .groups

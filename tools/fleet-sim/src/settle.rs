@@ -63,6 +63,7 @@ pub fn settings(policy: Policy) -> Settings {
         veth_prefix: "eni".into(),
         eni_mtu: 9001,
         pod_mtu: 9001,
+        egress: None,
         snat: true,
         snat_exclude: Vec::new(),
         add_timeout: Duration::from_secs(30),

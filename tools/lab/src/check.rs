@@ -43,6 +43,17 @@ fn wrong(rule: &'static str, subject: impl ToString, node: &str, detail: String)
 struct Seen<'a> {
     pod: &'a Pod,
     addresses: BTreeSet<IpAddr>,
+    /// Those that mean something on the pod's node alone, and that no CNI result names.
+    local: BTreeSet<IpAddr>,
+}
+
+/// Whether an address is of the ranges by which pods reach the family that they have no address of.
+#[must_use]
+pub fn is_node_local(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[..2] == [169, 254],
+        IpAddr::V6(ip) => ip.octets()[..8] == [0xfd, 0, 0, 0, 0, 0, 0, 0],
+    }
 }
 
 /// Everything that must hold while pods are up: no address in two pods, each pod has what its ADD
@@ -86,25 +97,32 @@ fn see(pods: &[Pod]) -> Result<Vec<Seen<'_>>, LabError> {
     let mut seen = Vec::new();
     for pod in pods {
         let Some(netns) = &pod.netns else { continue };
-        let addresses = kernel::addresses(netns.net())?
-            .into_values()
-            .flatten()
-            .collect();
-        seen.push(Seen { pod, addresses });
+        let all = kernel::addresses(netns.net())?.into_values().flatten();
+        let (local, addresses) = all.partition(is_node_local);
+        seen.push(Seen {
+            pod,
+            addresses,
+            local,
+        });
     }
     Ok(seen)
 }
 
 fn doubled(seen: &[Seen<'_>]) -> Vec<Wrong> {
-    let mut holders: BTreeMap<IpAddr, Vec<&Pod>> = BTreeMap::new();
+    // One that means something on one node alone may be on another as well.
+    let mut holders: BTreeMap<(Option<&str>, IpAddr), Vec<&Pod>> = BTreeMap::new();
     for s in seen {
         for address in &s.addresses {
-            holders.entry(*address).or_default().push(s.pod);
+            holders.entry((None, *address)).or_default().push(s.pod);
+        }
+        for address in &s.local {
+            let here = Some(s.pod.node.name());
+            holders.entry((here, *address)).or_default().push(s.pod);
         }
     }
     let twice = holders.into_iter().filter(|(_, pods)| pods.len() > 1);
     twice
-        .map(|(address, pods)| {
+        .map(|((_, address), pods)| {
             let names: Vec<_> = pods
                 .iter()
                 .map(|p| format!("{} on {}", p.full_name(), p.node.name()))
@@ -134,7 +152,9 @@ fn leases_and_routes(
     pods: &[&Seen<'_>],
 ) -> Result<Vec<Wrong>, LabError> {
     let leases = pool.leases();
-    let routes = kernel::pod_routes(&node.sim().net(), POD_LINK)?;
+    let all = kernel::pod_routes(&node.sim().net(), POD_LINK)?;
+    let (local, routes): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        all.into_iter().partition(|(ip, _)| is_node_local(ip));
     let mut wrongs = Vec::new();
     let mut say = |rule, subject: String, detail| {
         wrongs.push(wrong(rule, subject, node.name(), detail));
@@ -147,15 +167,13 @@ fn leases_and_routes(
                 format!("{address} is routed by {links:?}"),
             );
         }
-        if !leases.contains_key(&IpAddr::V4(*address)) {
+        if !leases.contains_key(address) {
             let detail = format!("{address} is routed by {links:?} and no lease names it");
             say("route_without_lease", address.to_string(), detail);
         }
     }
     for (address, pod) in &leases {
-        if let IpAddr::V4(v4) = address
-            && !routes.contains_key(v4)
-        {
+        if !routes.contains_key(address) {
             let detail = format!("{address} is leased to {pod} and has no host route");
             say("lease_without_route", address.to_string(), detail);
         }
@@ -166,6 +184,15 @@ fn leases_and_routes(
             let detail = format!("{address} is leased to {pod}, which does not have it");
             say("lease_without_pod", address.to_string(), detail);
         }
+    }
+    let has: BTreeSet<IpAddr> = pods.iter().flat_map(|s| s.local.clone()).collect();
+    for address in has.iter().filter(|ip| !local.contains_key(ip)) {
+        let detail = format!("a pod has {address}, and there is no host route");
+        say("pod_without_route", address.to_string(), detail);
+    }
+    for address in local.keys().filter(|ip| !has.contains(ip)) {
+        let detail = format!("{address} is routed, and no pod has it");
+        say("route_without_pod", address.to_string(), detail);
     }
     for seen in pods.iter().filter(|s| s.pod.is_up()) {
         for address in seen.addresses.iter().filter(|a| !leases.contains_key(a)) {
@@ -260,9 +287,11 @@ pub fn bought(cluster: &Cluster) -> Result<Vec<Wrong>, LabError> {
         let id = eni.id.to_string();
         let single = eni.addresses.iter().filter(|a| a.address != eni.private_ip);
         let prefixes = eni.v4_prefixes.iter().map(ToString::to_string);
+        let v6 = eni.v6_prefixes.iter().map(ToString::to_string);
         let blocks: BTreeSet<String> = single
             .map(|a| a.address.to_string())
             .chain(prefixes)
+            .chain(v6)
             .collect();
         match known.remove(&id) {
             None => {

@@ -4,8 +4,8 @@ use crate::daemon::DaemonSpec;
 use crate::error::LabError;
 use crate::node::Node;
 use crate::snapshot::Eni;
-use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use ipnet::{Ipv4Net, Ipv6Net};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -47,6 +47,21 @@ impl ClusterSpec {
             vpc.nodes.push(node);
         }
         Self { vpc, daemon }
+    }
+
+    /// The same with IPv6 in the VPC and in each subnet, and an address of it for each node.
+    #[must_use]
+    pub fn with_ipv6(mut self) -> Self {
+        let net =
+            |n: u16, len| Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 0), len);
+        self.vpc.ipv6_cidr = Some(net(0, 56));
+        for (n, subnet) in (0..).zip(&mut self.vpc.subnets) {
+            subnet.ipv6_cidr = Some(net(n, 64));
+        }
+        for node in &mut self.vpc.nodes {
+            node.launch_ipv6_addresses = 1;
+        }
+        self
     }
 }
 

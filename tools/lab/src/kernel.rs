@@ -5,7 +5,7 @@ use crate::error::LabError;
 use nix::ifaddrs::getifaddrs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vpc_sim::NetNs;
 
 /// Addresses of every link of a namespace but `lo`, without link-local ones: link name to
@@ -31,16 +31,45 @@ pub fn addresses(net: &NetNs) -> Result<BTreeMap<String, BTreeSet<IpAddr>>, LabE
     Ok(links)
 }
 
-/// Host routes (/32) of the main table through links whose name begins with `prefix`: address to
-/// every link that such a route goes through.
+/// Host routes (/32, /128) through links whose name begins with `prefix`: address to every link that
+/// such a route goes through.
 ///
 /// # Errors
 /// The namespace is gone, or `/proc` is not as the kernel documents it.
-pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<Ipv4Addr, Vec<String>>, LabError> {
+pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<String>>, LabError> {
+    let mut routes = pod_routes_v4(net, prefix)?;
+    routes.extend(pod_routes_v6(net, prefix)?);
+    Ok(routes)
+}
+
+/// Link-local and multicast ones are the kernel's own.
+fn pod_routes_v6(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<String>>, LabError> {
+    let text = net.run(|| fs::read_to_string("/proc/thread-self/net/ipv6_route"))?;
+    let mut routes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    // A kernel without IPv6 has no such file.
+    for line in text.unwrap_or_default().lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [destination, "80", .., link] = fields[..] else {
+            continue;
+        };
+        let Ok(raw) = u128::from_str_radix(destination, 16) else {
+            continue;
+        };
+        let address = Ipv6Addr::from(raw);
+        let kernels = address.is_unicast_link_local() || address.is_multicast();
+        if link.starts_with(prefix) && !kernels {
+            let links = routes.entry(address.into()).or_default();
+            links.push(link.to_owned());
+        }
+    }
+    Ok(routes)
+}
+
+fn pod_routes_v4(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<String>>, LabError> {
     let file = "/proc/thread-self/net/route";
     let text = net.run(move || fs::read_to_string(file))?;
     let text = text.map_err(LabError::io(format!("reading {file}")))?;
-    let mut routes: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
+    let mut routes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
     for line in text.lines().skip(1) {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [link, destination, ..] = fields[..] else {
@@ -56,7 +85,10 @@ pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<Ipv4Addr, Vec<St
         // Bytes in network order, printed as a number of this machine.
         let raw = u32::from_str_radix(destination, 16).map_err(bad)?;
         let address = Ipv4Addr::from(raw.to_ne_bytes());
-        routes.entry(address).or_default().push(link.to_owned());
+        routes
+            .entry(address.into())
+            .or_default()
+            .push(link.to_owned());
     }
     Ok(routes)
 }

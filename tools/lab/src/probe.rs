@@ -4,8 +4,9 @@
 use crate::cluster::Cluster;
 use crate::error::LabError;
 use crate::pod::Pod;
+use ipnet::IpNet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -96,6 +97,9 @@ impl Drop for Responders {
 /// # Errors
 /// A socket can't be bound.
 pub fn answer(cluster: &Cluster, pods: &[Pod]) -> Result<Responders, LabError> {
+    let v6 = pods
+        .iter()
+        .any(|p| p.addresses().iter().any(IpAddr::is_ipv6));
     let nodes = cluster.nodes().iter().map(|node| node.sim().net());
     let pods = pods.iter().filter_map(|pod| pod.netns.as_ref());
     let nets = nodes.chain(pods.map(|ns| ns.net().clone()));
@@ -103,7 +107,12 @@ pub fn answer(cluster: &Cluster, pods: &[Pod]) -> Result<Responders, LabError> {
     let _here = handle.enter();
     let mut tasks = JoinSet::new();
     for net in nets {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, responder::PORT));
+        // Both families, where there are two.
+        let any = if v6 {
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, responder::PORT))
+        } else {
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, responder::PORT))
+        };
         let doing = || LabError::io("starting a responder");
         let udp = UdpSocket::from_std(net.udp(any)?).map_err(doing())?;
         let tcp = TcpListener::from_std(net.tcp_listener(any)?).map_err(doing())?;
@@ -117,38 +126,93 @@ pub fn answer(cluster: &Cluster, pods: &[Pod]) -> Result<Responders, LabError> {
     })
 }
 
-/// Every probe that the pods must pass: each to a pod of another node, a pod of its own, its node
-/// and the internet, by datagram; and by connection to the other node and the internet.
+/// Every probe that the pods must pass, from each of their addresses: to a pod of another node, a pod
+/// of its own, its node and the internet, by datagram; and by connection to the other node and the
+/// internet.
 #[must_use]
 pub fn plan(cluster: &Cluster, pods: &[Pod]) -> Vec<Probe> {
     let up: Vec<&Pod> = pods.iter().filter(|pod| pod.is_up()).collect();
     let mut probes = Vec::new();
     for (n, pod) in up.iter().enumerate() {
-        let (Some(netns), Some(source)) = (&pod.netns, pod.address()) else {
-            continue;
-        };
+        let Some(netns) = &pod.netns else { continue };
         // The next one around the circle, so that everybody is also asked.
         let after = up.iter().cycle().skip(n + 1).take(up.len() - 1);
-        let find = |own: bool| {
-            after
-                .clone()
-                .find(|p| (p.node.name() == pod.node.name()) == own)?
-                .address()
-        };
-        let public = |node: IpAddr| public_of(cluster, node).unwrap_or(node);
-        let node = primary_of(cluster, pod.node.name());
-        let internet = IpAddr::V4(cluster.sim().internet_addresses().v4);
-        let targets = [
-            (Target::OtherNode, find(false), Some(source)),
-            (Target::OwnNode, find(true), Some(source)),
-            (Target::Node, node, Some(source)),
-            (Target::Internet, Some(internet), node.map(public)),
-        ];
-        for (target, to, seen_as) in targets {
+        for source in pod.addresses() {
+            let find = |own: bool| {
+                let pod = after
+                    .clone()
+                    .find(|p| (p.node.name() == pod.node.name()) == own)?;
+                let mut all = pod.addresses().into_iter();
+                all.find(|ip| ip.is_ipv6() == source.is_ipv6())
+            };
+            let node = node_of(cluster, pod.node.name(), source.is_ipv6());
+            let targets = [
+                (Target::OtherNode, find(false), Some(source)),
+                (Target::OwnNode, find(true), Some(source)),
+                (Target::Node, node, Some(source)),
+                internet(cluster, pod.node.name(), source),
+            ];
+            for (target, to, seen_as) in targets {
+                let (Some(to), Some(seen_as)) = (to, seen_as) else {
+                    continue;
+                };
+                let probe = |protocol| Probe {
+                    from: format!("{} on {}", pod.full_name(), pod.node.name()),
+                    net: netns.net().clone(),
+                    source,
+                    target,
+                    to,
+                    protocol,
+                    seen_as,
+                };
+                probes.push(probe(Protocol::Udp));
+                if matches!(target, Target::OtherNode | Target::Internet) {
+                    probes.push(probe(Protocol::Tcp));
+                }
+            }
+        }
+    }
+    probes
+}
+
+/// The internet as a pod with this address reaches it: IPv6 as itself, and all else as its node.
+fn internet(
+    cluster: &Cluster,
+    node: &str,
+    source: IpAddr,
+) -> (Target, Option<IpAddr>, Option<IpAddr>) {
+    let there = cluster.sim().internet_addresses();
+    let own = node_of(cluster, node, source.is_ipv6());
+    let (to, seen_as) = match source {
+        IpAddr::V4(_) => (
+            IpAddr::V4(there.v4),
+            own.map(|ip| public_of(cluster, ip).unwrap_or(ip)),
+        ),
+        IpAddr::V6(_) if crate::check::is_node_local(&source) => (IpAddr::V6(there.v6), own),
+        IpAddr::V6(_) => (IpAddr::V6(there.v6), Some(source)),
+    };
+    (Target::Internet, Some(to), seen_as)
+}
+
+/// Probes by the addresses that pods have for the other family's hosts: to the internet.
+///
+/// # Errors
+/// A namespace is gone.
+pub fn plan_egress(cluster: &Cluster, pods: &[Pod]) -> Result<Vec<Probe>, LabError> {
+    let mut probes = Vec::new();
+    for pod in pods.iter().filter(|pod| pod.is_up()) {
+        let Some(netns) = &pod.netns else { continue };
+        let all = crate::kernel::addresses(netns.net())?;
+        for source in all
+            .into_values()
+            .flatten()
+            .filter(crate::check::is_node_local)
+        {
+            let (target, to, seen_as) = internet(cluster, pod.node.name(), source);
             let (Some(to), Some(seen_as)) = (to, seen_as) else {
                 continue;
             };
-            let probe = |protocol| Probe {
+            probes.extend([Protocol::Udp, Protocol::Tcp].map(|protocol| Probe {
                 from: format!("{} on {}", pod.full_name(), pod.node.name()),
                 net: netns.net().clone(),
                 source,
@@ -156,25 +220,24 @@ pub fn plan(cluster: &Cluster, pods: &[Pod]) -> Vec<Probe> {
                 to,
                 protocol,
                 seen_as,
-            };
-            probes.push(probe(Protocol::Udp));
-            if matches!(target, Target::OtherNode | Target::Internet) {
-                probes.push(probe(Protocol::Tcp));
-            }
+            }));
         }
     }
-    probes
+    Ok(probes)
 }
 
-fn primary_of(cluster: &Cluster, node: &str) -> Option<IpAddr> {
+/// A node's own address of a family.
+fn node_of(cluster: &Cluster, node: &str, v6: bool) -> Option<IpAddr> {
     let sim = cluster.sim();
     let wires = sim.vpc().wires(sim.clock().now());
     let primary =
         |w: &&vpc_model::Wire| w.node.as_str() == node && w.device_index == 0 && w.card == 0;
-    wires
-        .iter()
-        .find(primary)
-        .map(|w| IpAddr::V4(w.primary.addr()))
+    let wire = wires.iter().find(primary)?;
+    if v6 {
+        let mut single = wire.allowed.iter().filter(|net| net.prefix_len() == 128);
+        return single.next().map(IpNet::addr);
+    }
+    Some(IpAddr::V4(wire.primary.addr()))
 }
 
 fn public_of(cluster: &Cluster, private: IpAddr) -> Option<IpAddr> {
@@ -230,7 +293,11 @@ enum Socket {
 impl Socket {
     /// Sockets belong to the namespace in which they were made.
     fn open(probe: &Probe) -> Result<Self, LabError> {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let any: IpAddr = match probe.to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let any = SocketAddr::new(any, 0);
         Ok(match probe.protocol {
             Protocol::Udp => Self::Udp(probe.net.udp(any)?),
             Protocol::Tcp => Self::Tcp(probe.net.tcp_socket(probe.to.is_ipv6())?),

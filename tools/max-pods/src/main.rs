@@ -59,6 +59,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "", hide_default_value = true)]
     cni_max_eni: String,
 
+    /// Pods have IPv6 addresses alone: only the recommended cap counts
+    #[arg(long)]
+    ipv6: bool,
+
     /// What the addresses allow, without the recommended cap (110 with up to 30 vCPUs, else 250)
     #[arg(long)]
     show_max_allowed: bool,
@@ -129,6 +133,7 @@ fn run(args: &Args) -> Result<u32, Error> {
     };
     let version_has_prefixes = version.is_none_or(CniVersion::has_prefixes);
     let input = MaxPodsInput {
+        ipv6: args.ipv6,
         prefixes: args.cni_prefix_delegation_enabled && version_has_prefixes,
         custom_networking: args.cni_custom_networking_enabled,
         max_eni: max_eni(&args.cni_max_eni)?,

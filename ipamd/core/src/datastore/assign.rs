@@ -2,15 +2,19 @@
 //!
 //! Packing first: the fullest block of the fullest ENI, so that emptied blocks can be given back.
 //! Among equals, the address that has been idle longest, so that a stale connection or neighbour
-//! entry somewhere has had the most time to die.
+//! entry somewhere has had the most time to die. An IPv6 prefix is too large to be looked through: one
+//! of its 2^48 addresses is drawn by a hash of the attachment and the time, so that one is not met
+//! twice in the life of a node, also when the store has forgotten what was.
 
 use super::Datastore;
-use crate::wiring::{host_if_name, pod_macs};
+use crate::wiring::{egress, host_if_name, pod_macs};
 use crate::{AttachmentKey, Block, BlockState, Eni, EniHandle, Family, Lease, PodRef, Timestamp};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
+use sha1::{Digest, Sha1};
 
 /// What an attachment asks for.
 #[derive(Clone, Debug)]
@@ -19,8 +23,10 @@ pub struct Request<'a> {
     pub key: &'a AttachmentKey,
     /// The pod.
     pub pod: &'a PodRef,
-    /// One address of each.
+    /// One address of each, in this order; all or none.
     pub families: &'a [Family],
+    /// One address more, of this node-local range ([`crate::wiring::egress`]).
+    pub local: Option<Family>,
     /// Prefix of the host link's name.
     pub veth_prefix: &'a str,
     /// Whether the policy is for prefixes: blocks of the other kind are used last, so that they
@@ -53,13 +59,17 @@ impl Datastore {
     /// No address of a family is free; nothing is changed then.
     pub fn assign(&mut self, request: &Request<'_>, now: Timestamp) -> Result<&Lease, AssignError> {
         if !self.leases.contains_key(request.key) {
-            let addresses = request
+            let native = request
                 .families
                 .iter()
-                .map(|&family| {
-                    self.pick(family, request.prefixes, now)
-                        .ok_or(AssignError(family))
-                })
+                .map(|&family| (family, self.pick(family, request, now)));
+            let local = request
+                .local
+                .iter()
+                .map(|&family| (family, self.pick_local(family, now)));
+            let addresses = native
+                .chain(local)
+                .map(|(family, ip)| ip.ok_or(AssignError(family)))
                 .collect::<Result<Vec<_>, _>>()?;
             let (host_mac, pod_mac) = pod_macs(request.key, now.0);
             self.insert_lease(Lease {
@@ -92,7 +102,7 @@ impl Datastore {
     }
 
     /// The best free address of a family.
-    fn pick(&self, family: Family, prefixes: bool, now: Timestamp) -> Option<IpAddr> {
+    fn pick(&self, family: Family, request: &Request<'_>, now: Timestamp) -> Option<IpAddr> {
         let mut best: Option<Rank> = None;
         for eni in self.enis.values().filter(|eni| eni.serves()) {
             let eni_used = self.used_on(eni);
@@ -101,7 +111,8 @@ impl Datastore {
                     continue;
                 }
                 let used = self.used.get(block).copied().unwrap_or(0);
-                let wrong_kind = (block.kind() == crate::BlockKind::Prefix) != prefixes;
+                let wrong_kind = family == Family::V4
+                    && (block.kind() == crate::BlockKind::Prefix) != request.prefixes;
                 let head = (
                     *state,
                     wrong_kind,
@@ -114,7 +125,14 @@ impl Datastore {
                 if used >= block.capacity() || best.is_some_and(worse) {
                     continue;
                 }
-                if let Some((stuck, idle_since, ip)) = self.longest_idle(*block, now) {
+                let found = match family {
+                    Family::V4 => {
+                        let all = (0..block.capacity()).map_while(|n| block.nth(n));
+                        self.longest_idle(all, now)
+                    }
+                    Family::V6 => self.draw(*block, request.key, now),
+                };
+                if let Some((stuck, idle_since, ip)) = found {
                     let rank = (
                         stuck, head.0, head.1, head.2, head.3, head.4, head.5, idle_since, ip,
                     );
@@ -140,13 +158,18 @@ impl Datastore {
 
     fn leasable(&self, eni: &Eni, block: &Block, state: BlockState) -> bool {
         matches!(state, BlockState::Confirmed | BlockState::Unconfirmed)
+            && block.is_pools()
             && (eni.primary || self.wired.contains(block))
     }
 
     /// Never-used addresses count as idle since for ever; among equals the lowest.
-    fn longest_idle(&self, block: Block, now: Timestamp) -> Option<(bool, Timestamp, IpAddr)> {
+    fn longest_idle(
+        &self,
+        among: impl Iterator<Item = IpAddr>,
+        now: Timestamp,
+    ) -> Option<(bool, Timestamp, IpAddr)> {
         let mut best: Option<(bool, Timestamp, IpAddr)> = None;
-        for ip in (0..block.capacity()).map_while(|n| block.nth(n)) {
+        for ip in among {
             if !self.is_free(ip, now) {
                 continue;
             }
@@ -157,6 +180,37 @@ impl Datastore {
             best = best.map_or(Some(candidate), |b| Some(b.min(candidate)));
         }
         best
+    }
+
+    /// An address of an IPv6 prefix that nobody has, nor had of late.
+    fn draw(
+        &self,
+        block: Block,
+        key: &AttachmentKey,
+        now: Timestamp,
+    ) -> Option<(bool, Timestamp, IpAddr)> {
+        /// By chance one is enough for more pods than a node can have.
+        const TRIES: u32 = 64;
+        let IpAddr::V6(base) = block.first() else {
+            return None;
+        };
+        (0..TRIES)
+            .map(|n| {
+                let digest = Sha1::digest(format!("{key}@{}/{n}", now.0));
+                let six = digest.iter().take(6);
+                six.fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte))
+            })
+            // The first of a network is every router's (RFC 4291 section 2.6.1).
+            .filter(|bits| *bits != 0)
+            .map(|bits| IpAddr::V6(Ipv6Addr::from(u128::from(base) | bits)))
+            .find(|ip| self.is_free(*ip, now) && !self.released.contains_key(ip))
+            .map(|ip| (false, Timestamp(0), ip))
+    }
+
+    /// The address of a node-local range that has been idle longest.
+    fn pick_local(&self, family: Family, now: Timestamp) -> Option<IpAddr> {
+        self.longest_idle(egress::addresses(family), now)
+            .map(|(_, _, ip)| ip)
     }
 
     /// Whether an address of a block may be leased: nobody has it, its cooldown is over, **and**

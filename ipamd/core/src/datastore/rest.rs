@@ -7,6 +7,7 @@
 //! address is looked at anew before it is given.
 
 use super::{Datastore, Touched};
+use crate::wiring::egress;
 use crate::{Released, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -30,6 +31,11 @@ pub(super) enum Traces {
     Link,
     /// The kernel refuses to forget, again and again: given if there is no other address.
     Stuck,
+}
+
+/// An address of an IPv6 prefix: drawn by chance, and never met again.
+fn is_drawn(ip: IpAddr) -> bool {
+    ip.is_ipv6() && !egress::is_local(ip)
 }
 
 /// A released address whose last pod's traces are to be looked for and removed.
@@ -108,11 +114,23 @@ impl Datastore {
     }
 
     /// Addresses outside every block are remembered only as long as they rest and the kernel may have
-    /// something of their last pods: EC2 may give them to this node again.
+    /// something of their last pods: EC2 may give them to this node again. So are those of IPv6
+    /// prefixes, which are never met again: a list of them would grow for ever.
     pub(crate) fn forget_strangers(&mut self, now: Timestamp) {
+        self.forget_rested(now, |store, ip| {
+            is_drawn(ip) || !egress::is_local(ip) && store.block_of(ip).is_none()
+        });
+    }
+
+    /// What was released of IPv6 prefixes and needs no thought any more.
+    pub(super) fn forget_drawn(&mut self, now: Timestamp) {
+        self.forget_rested(now, |_, ip| is_drawn(ip));
+    }
+
+    fn forget_rested(&mut self, now: Timestamp, which: impl Fn(&Self, IpAddr) -> bool) {
         let over = |ip: &IpAddr| {
             let rests = self.cooling_until(*ip, now).is_some() || self.has_traces(*ip);
-            !rests && self.block_of(*ip).is_none()
+            !rests && which(self, *ip)
         };
         let gone: Vec<IpAddr> = self.released.keys().copied().filter(over).collect();
         for ip in gone {

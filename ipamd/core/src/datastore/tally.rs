@@ -1,7 +1,7 @@
 //! Counts of addresses by what can be done with them.
 
 use super::Datastore;
-use crate::{Block, BlockState, Eni, Timestamp};
+use crate::{Block, BlockState, Eni, Family, Timestamp};
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
@@ -27,7 +27,8 @@ impl BlockTally {
     }
 }
 
-/// Addresses of the whole pool.
+/// Addresses of the whole pool, of one family: a pod has one of each, so sums of both would say
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// In blocks that serve or will serve; each block capped as [`Block::capacity`] is.
@@ -40,7 +41,7 @@ pub struct Tally {
     pub held: u32,
     /// See [`BlockTally::unsettled`].
     pub unsettled: u32,
-    /// By block; blocks with nothing to count are absent.
+    /// By block, of both families; blocks with nothing to count are absent.
     pub blocks: BTreeMap<Block, BlockTally>,
 }
 
@@ -70,38 +71,44 @@ pub(crate) fn counts(eni: &Eni, state: BlockState) -> bool {
 }
 
 impl Datastore {
-    /// Counts everything, now.
+    /// Counts everything, now; the sums are of this family.
     #[must_use]
-    pub fn tally(&self, now: Timestamp) -> Tally {
+    pub fn tally(&self, family: Family, now: Timestamp) -> Tally {
         let mut tally = Tally::default();
         for eni in self.enis.values() {
             for (block, state) in &eni.blocks {
-                if counts(eni, *state) {
+                if block.family() == family && block.is_pools() && counts(eni, *state) {
                     tally.addresses = tally.addresses.saturating_add(block.capacity());
                 }
             }
         }
         for ip in self.owners.keys() {
-            self.count(&mut tally, *ip, |t| &mut t.used);
+            self.count(&mut tally, family, *ip, |t| &mut t.used);
         }
         for ip in self.released.keys() {
             if self.cooling_until(*ip, now).is_some() {
-                self.count(&mut tally, *ip, |t| &mut t.cooling);
+                self.count(&mut tally, family, *ip, |t| &mut t.cooling);
             } else if self.routed.contains_key(ip) || self.is_linked(*ip) {
-                self.count(&mut tally, *ip, |t| &mut t.held);
+                self.count(&mut tally, family, *ip, |t| &mut t.held);
             } else if self.has_traces(*ip) {
-                self.count(&mut tally, *ip, |t| &mut t.unsettled);
+                self.count(&mut tally, family, *ip, |t| &mut t.unsettled);
             }
         }
         for ip in self.routed.keys() {
             if !self.owners.contains_key(ip) && !self.released.contains_key(ip) {
-                self.count(&mut tally, *ip, |t| &mut t.held);
+                self.count(&mut tally, family, *ip, |t| &mut t.held);
             }
         }
         tally
     }
 
-    fn count(&self, tally: &mut Tally, ip: IpAddr, field: impl Fn(&mut BlockTally) -> &mut u32) {
+    fn count(
+        &self,
+        tally: &mut Tally,
+        family: Family,
+        ip: IpAddr,
+        field: impl Fn(&mut BlockTally) -> &mut u32,
+    ) {
         let Some((handle, block)) = self.block_of(ip) else {
             return;
         };
@@ -109,11 +116,8 @@ impl Datastore {
         let Some(eni) = self.enis.get(&handle) else {
             return;
         };
-        if eni
-            .blocks
-            .get(&block)
-            .is_some_and(|state| counts(eni, *state))
-        {
+        let supply = |state: &BlockState| block.is_pools() && counts(eni, *state);
+        if block.family() == family && eni.blocks.get(&block).is_some_and(supply) {
             let mut one = BlockTally::default();
             *field(&mut one) += 1;
             tally.used += one.used;

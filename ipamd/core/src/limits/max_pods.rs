@@ -19,6 +19,8 @@ const CAP_LARGE: u32 = 250;
 /// How the cluster's addresses are managed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MaxPodsInput {
+    /// Pods have IPv6 addresses alone: one prefix has more than any node can use.
+    pub ipv6: bool,
     /// Each slot of an ENI takes a /28 instead of one address, where the instance can.
     pub prefixes: bool,
     /// Pods live in other subnets than the node: the primary ENI gives them no address.
@@ -43,6 +45,8 @@ pub struct MaxPods {
 pub enum Step {
     /// The type is not in the table: the limits are guesses.
     UnknownType,
+    /// IPv6 addresses are no limit.
+    Ipv6,
     /// The default network card's ENIs; `other_cards` more cards are not counted.
     Enis {
         /// ENIs on it
@@ -93,6 +97,7 @@ impl fmt::Display for Step {
             Self::UnknownType => {
                 f.write_str("instance type not in the table: conservative limits, not EC2's")
             }
+            Self::Ipv6 => f.write_str("IPv6: one /80 prefix has addresses for any number of pods"),
             Self::Enis {
                 enis,
                 other_cards: 0,
@@ -140,12 +145,17 @@ impl fmt::Display for Step {
 
 /// The number of pods that a node of these limits takes.
 ///
-/// `ENIs x (IPv4 per ENI - 1) [x 16] + 2`, then 110 at most with up to 30 vCPUs and 250 with more.
+/// `ENIs x (IPv4 per ENI - 1) [x 16] + 2`, then 110 at most with up to 30 vCPUs and 250 with more. With
+/// IPv6 alone only the latter counts.
 #[must_use]
 pub fn max_pods(limits: &InstanceLimits, input: &MaxPodsInput) -> MaxPods {
     let mut steps = Vec::new();
     if !limits.known {
         steps.push(Step::UnknownType);
+    }
+    if input.ipv6 {
+        steps.push(Step::Ipv6);
+        return capped(limits, u32::MAX, steps);
     }
     let enis = enis_for_pods(limits, input, &mut steps);
     let per_eni = limits.ipv4_per_eni.saturating_sub(1);
@@ -174,6 +184,10 @@ pub fn max_pods(limits: &InstanceLimits, input: &MaxPodsInput) -> MaxPods {
             steps,
         };
     }
+    capped(limits, allowed, steps)
+}
+
+fn capped(limits: &InstanceLimits, allowed: u32, mut steps: Vec<Step>) -> MaxPods {
     let cap = if limits.vcpus.is_some_and(|n| n > SMALL_VCPUS) {
         CAP_LARGE
     } else {

@@ -1,4 +1,4 @@
-//! More addresses: all that are needed, at once.
+//! More IPv4 addresses: all that are needed, at once.
 
 use super::{Action, Call, Draft, Note, Scope, Why, subnets, target};
 use crate::datastore::counts;
@@ -189,11 +189,17 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
 /// Slots that neither hold a block nor wait for one.
 fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
     let asked = match &eni.intent {
-        Some(Intent::Create { count, .. } | Intent::Assign { count, .. }) => *count,
+        Some(Intent::Create { count, .. }) => *count,
+        Some(Intent::Assign {
+            family: Family::V4,
+            count,
+            ..
+        }) => *count,
         _ => 0,
     };
     let now = draft.asked.get(&eni.handle).copied().unwrap_or(0);
-    let there = eni.blocks.values().filter(|s| **s != BlockState::Lost);
+    let there = eni.blocks.iter();
+    let there = there.filter(|(b, s)| b.family() == Family::V4 && **s != BlockState::Lost);
     let held = u32::try_from(there.count()).unwrap_or(u32::MAX);
     slots(draft).saturating_sub(held.saturating_add(asked).saturating_add(now))
 }
@@ -246,7 +252,7 @@ fn idle_addresses(draft: &Draft<'_>, eni: &Eni) -> Vec<Block> {
     eni.blocks
         .iter()
         .filter(|(block, state)| {
-            block.kind() == BlockKind::Address
+            (block.family(), block.kind()) == (Family::V4, BlockKind::Address)
                 && counts(eni, **state)
                 && draft.tally.of(block).idle()
         })
@@ -358,8 +364,7 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
 impl Draft<'_> {
     /// Whether a pod waits that gets nothing from what is there or on its way.
     pub(super) fn starving(&self) -> bool {
-        let met = self.tally.free().saturating_add(self.coming);
-        self.input.waiting > met
+        self.unmet(self.input.policy.scarce()) > 0
     }
 
     /// What the next growth call is for.

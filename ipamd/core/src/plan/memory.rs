@@ -27,6 +27,8 @@ pub enum Scope {
     Subnets,
     /// Anything on this ENI.
     Eni(EniHandle),
+    /// The IPv6 prefix on this ENI: that IPv4 can be had is another matter.
+    Ipv6(EniHandle),
 }
 
 impl Scope {
@@ -41,6 +43,7 @@ impl Scope {
             Self::NewEniIn(_) => "new_eni_in",
             Self::Subnets => "subnets",
             Self::Eni(_) => "eni",
+            Self::Ipv6(_) => "ipv6",
         }
     }
 }

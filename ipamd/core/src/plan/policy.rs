@@ -1,6 +1,6 @@
 //! What a person sets.
 
-use crate::SubnetId;
+use crate::{Family, SubnetId};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -34,6 +34,8 @@ impl Subnets {
 /// Address mode and warm targets: what a person sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// `ENABLE_IPv4`, `ENABLE_IPv6`: a pod gets one address of each, in this order. Default IPv4.
+    pub families: Vec<Family>,
     /// `ENABLE_PREFIX_DELEGATION`: /28 prefixes instead of single addresses.
     pub prefixes: bool,
     /// `WARM_ENI_TARGET`: whole ENIs' worth of free addresses. Used only without IP targets and
@@ -55,9 +57,28 @@ pub struct Policy {
     pub subnets: Subnets,
 }
 
+impl Policy {
+    /// Whether pods get addresses of this family.
+    #[must_use]
+    pub fn wants(&self, family: Family) -> bool {
+        self.families.contains(&family)
+    }
+
+    /// The family whose addresses are few, and that says how many pods there can be.
+    #[must_use]
+    pub fn scarce(&self) -> Family {
+        if self.wants(Family::V4) {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            families: Vec::from([Family::V4]),
             prefixes: false,
             warm_eni: 1,
             warm_ip: None,

@@ -17,6 +17,8 @@ pub enum Note {
     NotProvisioning,
     /// This many addresses are missing and being asked for.
     Growing(u32),
+    /// The IPv6 prefix is missing and being asked for.
+    GrowingIpv6,
     /// The instance takes no more, at its settings.
     AtLimit {
         /// ENIs that may be attached.
@@ -56,6 +58,8 @@ pub enum Note {
     Cooling(u32, Timestamp),
     /// Prefixes are wanted but this instance type has none.
     NoPrefixesHere,
+    /// Pods are to have IPv6 addresses but this instance type has no IPv6 prefixes.
+    NoIpv6Here,
     /// More than the targets ask for; given back at this time if it stays so.
     Surplus(u32, Timestamp),
 }
@@ -68,7 +72,7 @@ impl Note {
             Self::Unknown => "ec2_not_answered",
             Self::NoMetadata(..) => "imds_unreachable",
             Self::NotProvisioning => "provisioning_disabled",
-            Self::Growing(_) => "growing",
+            Self::Growing(_) | Self::GrowingIpv6 => "growing",
             Self::AtLimit { .. } => "instance_limit",
             Self::Held { error, .. } => error.class.label(),
             Self::InDoubt(..) => "in_doubt",
@@ -78,6 +82,7 @@ impl Note {
             Self::NotInZone(_) => "subnet_not_in_zone",
             Self::Cooling(..) => "cooling",
             Self::NoPrefixesHere => "prefix_unsupported",
+            Self::NoIpv6Here => "ipv6_unsupported",
             Self::Surplus(..) => "surplus",
         }
     }
@@ -96,6 +101,7 @@ impl fmt::Display for Note {
                  more: one is free when a pod ends",
             ),
             Self::Growing(0) => f.write_str("asking EC2 for more addresses"),
+            Self::GrowingIpv6 => f.write_str("asking EC2 for an IPv6 prefix"),
             Self::Growing(n) => write!(f, "asking EC2 for {n} more addresses"),
             Self::AtLimit {
                 enis,
@@ -161,6 +167,9 @@ impl fmt::Display for Note {
             }
             Self::NoPrefixesHere => f.write_str(
                 "this instance type takes no prefixes (not Nitro); single addresses are used",
+            ),
+            Self::NoIpv6Here => f.write_str(
+                "ENABLE_IPv6 is set, and this instance type takes no IPv6 prefixes (not Nitro)",
             ),
             Self::Surplus(n, at) => {
                 write!(
@@ -229,7 +238,10 @@ impl Note {
     const fn weight(&self) -> u32 {
         match self {
             Self::Surplus(..) | Self::NoPrefixesHere => 0,
-            Self::Growing(_) | Self::Undiscovered { .. } | Self::NotInZone(_) => 1,
+            Self::Growing(_)
+            | Self::GrowingIpv6
+            | Self::Undiscovered { .. }
+            | Self::NotInZone(_) => 1,
             Self::Unknown | Self::SubnetsUnknown => 2,
             Self::Held {
                 kind: Some(BlockKind::Prefix),
@@ -238,7 +250,7 @@ impl Note {
             Self::AtLimit { .. } => 4,
             Self::Cooling(..) => 5,
             Self::NotProvisioning | Self::InDoubt(..) => 6,
-            Self::Held { .. } | Self::NoMetadata(..) | Self::NoSubnet => 7,
+            Self::Held { .. } | Self::NoMetadata(..) | Self::NoSubnet | Self::NoIpv6Here => 7,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Fewer addresses: what has been too much for a while goes back, whole ENIs first.
+//! Fewer IPv4 addresses: what has been too much for a while goes back, whole ENIs first.
 
 use super::{Action, Call, Draft, ENI_MIN_AGE, Note, SHRINK_AFTER, Surplus, Why, target};
 use crate::datastore::counts;
-use crate::{Block, BlockState, Eni, EniHandle, Phase, Timestamp};
+use crate::{Block, BlockState, Eni, EniHandle, Family, Phase, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -144,6 +144,7 @@ fn choose(draft: &Draft<'_>, excess: Excess, whole_enis: bool) -> (Vec<Action>, 
         for eni in &enis {
             let mut blocks = idle_blocks(draft, eni);
             // Of the right kind only whole ENIs, where addresses go by them.
+            blocks.retain(|b| b.family() == Family::V4);
             blocks.retain(|b| (b.kind() == right) == wanted && !(whole_enis && wanted));
             let blocks = fitting(draft, blocks, &mut left);
             going.entry(eni.handle).or_default().extend(blocks);
@@ -223,7 +224,8 @@ fn may_shrink(draft: &Draft<'_>, eni: &Eni) -> bool {
 
 /// Addresses of an ENI, and those of them in blocks of the right kind.
 fn capacity(draft: &Draft<'_>, eni: &Eni) -> (u32, u32) {
-    let blocks = eni.blocks.iter().filter(|(_, s)| counts(eni, **s));
+    let blocks = eni.blocks.iter();
+    let blocks = blocks.filter(|(b, s)| b.family() == Family::V4 && counts(eni, **s));
     blocks.fold((0, 0), |(all, right), (block, _)| {
         let (more, of_right) = weight(draft, block);
         (all + more, right + of_right)

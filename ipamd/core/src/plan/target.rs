@@ -1,6 +1,7 @@
 //! How many addresses there should be.
 
 use super::Policy;
+use crate::Family;
 use crate::datastore::Tally;
 use crate::limits::InstanceLimits;
 
@@ -21,7 +22,7 @@ pub fn per_eni(limits: &InstanceLimits, prefixes: bool) -> u32 {
     limits.ipv4_per_eni.saturating_sub(1) * if prefixes { 16 } else { 1 }
 }
 
-/// The target for the pods that are there and the ADDs that wait.
+/// The target of IPv4 addresses for the pods that are there and the ADDs that wait.
 ///
 /// Addresses that are cooling or held are no supply, and are asked for on top: an address that can't
 /// be given is not a warm one. None of that goes beyond `max_pods`; pods that are there or wait count
@@ -34,6 +35,13 @@ pub fn target(
     tally: &Tally,
     waiting: u32,
 ) -> Target {
+    if !policy.wants(Family::V4) {
+        return Target {
+            keep: 0,
+            grow_to: 0,
+            whole_enis: false,
+        };
+    }
     let need = tally.used + waiting;
     let warm_ip = policy.warm_ip.unwrap_or(0);
     let minimum = policy.minimum_ip.unwrap_or(0);

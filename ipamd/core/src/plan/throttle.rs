@@ -9,7 +9,7 @@
 
 use super::{Action, Draft, Hold, Memory, Note, Scope};
 use crate::cloud::CloudError;
-use crate::{Eni, Intent, Phase, Timestamp};
+use crate::{Eni, Family, Intent, Phase, Timestamp};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
@@ -28,6 +28,8 @@ pub enum Call {
     Modify,
     /// AssignPrivateIpAddresses.
     Assign,
+    /// AssignIpv6Addresses.
+    AssignIpv6,
     /// UnassignPrivateIpAddresses.
     Unassign,
     /// DetachNetworkInterface.
@@ -46,6 +48,9 @@ impl Call {
             Action::Create { .. } => Self::Create,
             Action::Attach { .. } => Self::Attach,
             Action::SetDeleteOnTermination { .. } => Self::Modify,
+            Action::Assign {
+                family: Family::V6, ..
+            } => Self::AssignIpv6,
             Action::Assign { .. } => Self::Assign,
             Action::Unassign { .. } => Self::Unassign,
             Action::Detach { .. } => Self::Detach,
@@ -63,6 +68,7 @@ impl Call {
             Self::Attach => "attach_calls",
             Self::Modify => "modify_calls",
             Self::Assign => "assign_calls",
+            Self::AssignIpv6 => "assign_ipv6_calls",
             Self::Unassign => "unassign_calls",
             Self::Detach => "detach_calls",
             Self::Delete => "delete_calls",
@@ -74,6 +80,9 @@ impl Call {
             Intent::Create { .. } => Self::Create,
             Intent::Attach => Self::Attach,
             Intent::SetDeleteOnTermination => Self::Modify,
+            Intent::Assign {
+                family: Family::V6, ..
+            } => Self::AssignIpv6,
             Intent::Assign { .. } => Self::Assign,
             Intent::Unassign { .. } => Self::Unassign,
             Intent::Detach => Self::Detach,

@@ -2,13 +2,13 @@
 
 use super::{
     MARK_ENI_MASK, MARK_MAIN, PRIO_BLOCK, PRIO_ENI_ADDRESS, PRIO_LOCAL_PODS, PRIO_MARKED_MAIN,
-    Route, Rule, Scope, TABLE_MAIN,
+    ROUTER_V6, Route, Rule, Scope, Six, TABLE_MAIN,
 };
 use crate::{Block, BlockKind, Mac};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct EniLink {
     pub table: u32,
     /// The subnet's router.
     pub gateway: Option<IpAddr>,
+    /// Whether there are IPv6 blocks on it: its table leads them to the VPC's router.
+    pub ipv6: bool,
     /// The route that the kernel adds for `address` to the main table, which must go: traffic of the
     /// node itself to the subnet leaves by the primary ENI.
     pub not_in_main: Option<IpNet>,
@@ -37,9 +39,15 @@ impl EniLink {
     /// The routes of the ENI's own table once its link is called `dev`.
     #[must_use]
     pub fn routes(&self, dev: &str) -> Vec<Route> {
-        let Some(gateway) = self.gateway.filter(|_| !self.primary) else {
-            return Vec::new();
-        };
+        let v6 = self.ipv6.then_some(IpAddr::V6(ROUTER_V6));
+        let gateways = self.gateway.into_iter().chain(v6);
+        gateways
+            .filter(|_| !self.primary)
+            .flat_map(|gateway| self.routes_by(gateway, dev))
+            .collect()
+    }
+
+    fn routes_by(&self, gateway: IpAddr, dev: &str) -> [Route; 2] {
         let default = match gateway {
             IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
             IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
@@ -51,10 +59,10 @@ impl EniLink {
             scope,
             table: self.table,
         };
-        Vec::from([
+        [
             route(gateway.into(), None, Scope::Link),
             route(default, Some(gateway), Scope::Global),
-        ])
+        ]
     }
 }
 
@@ -81,6 +89,8 @@ pub struct HostWiring {
     pub rules: Vec<Rule>,
     /// NAT and marks.
     pub nat: Nat,
+    /// IPv6, and egress.
+    pub six: Six,
     /// Every block of every ENI: its addresses are pods', and never the host's own.
     pub pods: Vec<IpNet>,
 }
@@ -164,6 +174,7 @@ fn eni_link(eni: &HostInput<'_>, mtu: u32) -> EniLink {
         address: eni.address.filter(|_| !eni.primary),
         table: table_of(eni.primary, eni.card, eni.device_index),
         gateway: eni.address.and_then(gateway_of),
+        ipv6: eni.blocks.iter().any(|block| block.first().is_ipv6()),
         not_in_main: eni.address.filter(|_| !eni.primary).map(|net| net.trunc()),
     }
 }
@@ -173,7 +184,7 @@ fn eni_link(eni: &HostInput<'_>, mtu: u32) -> EniLink {
 fn gateway_of(net: IpNet) -> Option<IpAddr> {
     match net.network() {
         IpAddr::V4(base) => Some(IpAddr::V4(u32::from(base).checked_add(1)?.into())),
-        IpAddr::V6(_) => Some(IpAddr::V6(Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1))),
+        IpAddr::V6(_) => Some(IpAddr::V6(ROUTER_V6)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! One pod's wiring.
 
 use super::{
-    Neighbour, POD_GATEWAY_V4, POD_GATEWAY_V6, Route, Rule, Scope, TABLE_MAIN, WIRING_VERSION,
+    Neighbour, POD_GATEWAY_V4, POD_GATEWAY_V6, Route, Rule, Scope, TABLE_MAIN, WIRING_BASE,
+    WIRING_LOCAL, egress,
 };
 use crate::{Family, Lease, Mac};
 use alloc::format;
@@ -26,7 +27,7 @@ pub struct Sysctl {
 /// Everything that one pod needs in the kernel. All of it is decided; carrying it out needs no choice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodWiring {
-    /// See [`WIRING_VERSION`].
+    /// See [`super::WIRING_VERSION`].
     pub version: u32,
     /// The veth's end in the host's namespace, created there (no rename, no move).
     pub host_if: String,
@@ -42,7 +43,8 @@ pub struct PodWiring {
     pub host_sysctls: Vec<Sysctl>,
     /// Set in the pod's namespace before the pod's end gets addresses.
     pub pod_sysctls: Vec<Sysctl>,
-    /// On the pod's end, /32 or /128 each, without duplicate address detection.
+    /// On the pod's end, /32 or /128 each, without duplicate address detection. Node-local ones
+    /// ([`egress`]) come last, beyond `gateways`: they are not in the CNI result's `ips`.
     pub pod_addresses: Vec<IpNet>,
     /// In the pod, in this order (a gateway's own route comes before the routes through it).
     pub pod_routes: Vec<Route>,
@@ -52,7 +54,8 @@ pub struct PodWiring {
     pub host_routes: Vec<Route>,
     /// In the host's namespace: none today, since no rule is per pod; a shim must carry out any.
     pub host_rules: Vec<Rule>,
-    /// For the CNI result: the gateway of each address, in the order of `pod_addresses`.
+    /// For the CNI result: the gateway of each address that it names, in the order of
+    /// `pod_addresses`.
     pub gateways: Vec<IpAddr>,
 }
 
@@ -63,12 +66,18 @@ pub struct PodInput {
     pub mtu: u32,
 }
 
+/// The version of wirings of pods that have node-local addresses, or none.
+#[must_use]
+pub const fn version(local: bool) -> u32 {
+    if local { WIRING_LOCAL } else { WIRING_BASE }
+}
+
 /// The wiring of a lease.
 #[must_use]
 pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
     let pod_if = lease.key.if_name.clone();
     let mut wiring = PodWiring {
-        version: WIRING_VERSION,
+        version: version(lease.addresses.iter().any(|ip| egress::is_local(*ip))),
         host_if: lease.host_if.clone(),
         host_mac: lease.host_mac,
         pod_if: pod_if.clone(),
@@ -83,20 +92,24 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
         host_rules: Vec::new(),
         gateways: Vec::new(),
     };
-    for &ip in &lease.addresses {
+    let v6 = lease.addresses.iter().any(IpAddr::is_ipv6);
+    if v6 {
+        wiring.pod_sysctls = pod_sysctls(&pod_if);
+        wiring.host_sysctls.push(no_dad(&lease.host_if));
+    }
+    let (local, native): (Vec<IpAddr>, Vec<IpAddr>) = lease
+        .addresses
+        .iter()
+        .partition(|ip| egress::is_local(**ip));
+    for &ip in native.iter().chain(&local) {
         let (gateway, default): (IpAddr, IpNet) = match Family::of(ip) {
             Family::V4 => (POD_GATEWAY_V4.into(), IpNet::V4(ipnet::Ipv4Net::default())),
             Family::V6 => (POD_GATEWAY_V6.into(), IpNet::V6(ipnet::Ipv6Net::default())),
         };
-        if ip.is_ipv6() {
-            wiring.pod_sysctls.push(Sysctl {
-                key: format!("net/ipv6/conf/{pod_if}/disable_ipv6"),
-                value: "0".to_string(),
-                required: true,
-            });
-        }
         wiring.pod_addresses.push(ip.into());
-        wiring.gateways.push(gateway);
+        if !egress::is_local(ip) {
+            wiring.gateways.push(gateway);
+        }
         wiring.pod_routes.push(on_link(gateway.into(), &pod_if));
         wiring.pod_routes.push(Route {
             dst: default,
@@ -133,4 +146,28 @@ fn host_sysctls(host_if: &str) -> Vec<Sysctl> {
         value: "0".to_string(),
         required: false,
     }])
+}
+
+/// A runtime may have switched IPv6 off; and a pod has its routes from us alone.
+fn pod_sysctls(pod_if: &str) -> Vec<Sysctl> {
+    let setting = |key: &str, value: &str, required| Sysctl {
+        key: format!("net/ipv6/conf/{key}"),
+        value: value.to_string(),
+        required,
+    };
+    Vec::from([
+        setting("lo/disable_ipv6", "0", false),
+        setting(&format!("{pod_if}/disable_ipv6"), "0", true),
+        setting(&format!("{pod_if}/accept_ra"), "0", false),
+    ])
+}
+
+/// The host asks for the pod from its end's link-local address, and may not while that is being looked
+/// for on the link (duplicate address detection, a second or two). Nobody else is on it.
+fn no_dad(host_if: &str) -> Sysctl {
+    Sysctl {
+        key: format!("net/ipv6/conf/{host_if}/accept_dad"),
+        value: "0".to_string(),
+        required: false,
+    }
 }

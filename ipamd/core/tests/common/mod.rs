@@ -342,6 +342,7 @@ impl World {
                 key: &key,
                 pod: &pod,
                 families: &[Family::V4],
+                local: None,
                 veth_prefix: "eni",
                 prefixes: self.policy.prefixes,
             };
@@ -380,11 +381,11 @@ impl World {
     }
 
     pub fn total(&self) -> u32 {
-        self.store.tally(self.now).addresses
+        self.store.tally(ipam_core::Family::V4, self.now).addresses
     }
 
     pub fn used(&self) -> u32 {
-        self.store.tally(self.now).used
+        self.store.tally(ipam_core::Family::V4, self.now).used
     }
 
     /// Blocks per ENI, in the order of the ENIs.

@@ -1,13 +1,14 @@
 //! What the node itself tells and needs: IMDS, the kernel's links and routes, leftovers.
 
 use super::{Owner, start};
+use crate::host::egress;
 use crate::notice::Notice;
 use crate::ports::{Foreign, HostNetError, KernelEvent, Leftover, NodeFacts, Write};
 use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::limits::{MaxPodsInput, limits_of, max_pods};
 use ipam_core::reconcile::learn_from_metadata;
-use ipam_core::{Phase, Timestamp};
+use ipam_core::{Family, Phase, Timestamp};
 use std::time::Duration;
 
 /// IMDS is read again this often: it is local, and VPC CIDRs and security groups change.
@@ -117,7 +118,11 @@ impl Owner {
             let name = facts.instance_type.clone();
             self.notices.add(Notice::UnknownInstanceType(name), now);
         }
+        if self.settings.egress.is_some() && egress(&self.settings, facts).is_none() {
+            self.notices.add(Notice::NoEgress, now);
+        }
         let input = MaxPodsInput {
+            ipv6: self.policy.scarce() == Family::V6,
             prefixes: self.policy.prefixes,
             max_eni: self.policy.max_eni,
             // Kubelets of current AMIs are capped only where somebody chose prefixes.

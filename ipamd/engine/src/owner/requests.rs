@@ -2,14 +2,12 @@
 
 use super::{Answer, Owner};
 use crate::api::{Allocate, Refusal, RefusalKind, Release, Released, Request};
+use crate::host::egress;
 use crate::parked::{Parked, Reply, no_address};
 use crate::snapshot::snapshot;
 use ipam_core::datastore;
-use ipam_core::wiring::{PodInput, PodWiring, WIRING_VERSION, pod_wiring};
-use ipam_core::{AttachmentKey, Family, Lease, Timestamp};
-
-/// What pods get today: one IPv4 address.
-const FAMILIES: [Family; 1] = [Family::V4];
+use ipam_core::wiring::{self, PodInput, PodWiring, pod_wiring};
+use ipam_core::{AttachmentKey, Lease, Timestamp};
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request, answers: &mut Vec<Answer>, now: Timestamp) {
@@ -32,7 +30,14 @@ impl Owner {
             }
             Request::Inspect(reply) => {
                 let status = self.status(now);
-                let mut picture = snapshot(&self.store, &self.report, status, self.lot.len(), now);
+                let mut picture = snapshot(
+                    &self.store,
+                    self.policy.scarce(),
+                    &self.report,
+                    status,
+                    self.lot.len(),
+                    now,
+                );
                 picture.limits = self.limits_snapshot();
                 picture.holds = self.hold_snapshots(now);
                 picture.counters = self.counters();
@@ -50,11 +55,12 @@ impl Owner {
         answers: &mut Vec<Answer>,
         now: Timestamp,
     ) {
-        if request.wiring_version < WIRING_VERSION {
+        let emits = wiring::version(self.settings.egress.is_some());
+        if request.wiring_version < emits {
             let refusal = Refusal {
                 kind: RefusalKind::BadRequest,
                 message: format!(
-                    "this ipamd-cni carries out wiring version {} and this ipamd emits {WIRING_VERSION}; \
+                    "this ipamd-cni carries out wiring version {} and this ipamd emits {emits}; \
                      ipamd's init step installs the matching plugin",
                     request.wiring_version
                 ),
@@ -132,7 +138,8 @@ impl Owner {
         let ask = datastore::Request {
             key: &request.key,
             pod: &request.pod,
-            families: &FAMILIES,
+            families: &self.policy.families,
+            local: self.facts.as_ref().and_then(|f| egress(&self.settings, f)),
             veth_prefix: prefix,
             prefixes: self.policy.prefixes,
         };

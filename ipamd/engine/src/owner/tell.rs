@@ -7,7 +7,7 @@ use crate::notices::Told;
 use ipam_core::cloud::{CloudError, ErrorClass};
 use ipam_core::plan::{Action, Call, Scope, per_eni};
 use ipam_core::reconcile::Drift;
-use ipam_core::{Block, EniHandle, Timestamp};
+use ipam_core::{Block, EniHandle, Family, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -103,6 +103,10 @@ impl Owner {
         }
         let subnet = match action {
             Action::Create { subnet, kind, .. } => Some((subnet.clone(), *kind)),
+            // IPv6 has a hold of its own.
+            Action::Assign {
+                family: Family::V6, ..
+            } => None,
             Action::Assign { handle, kind, .. } => {
                 self.store.eni(*handle).map(|e| (e.subnet.clone(), *kind))
             }
@@ -117,6 +121,11 @@ impl Owner {
         let place = match action {
             Action::Create { subnet, .. } => Some(Scope::NewEniIn(subnet.clone())),
             Action::DescribeSubnets { .. } => Some(Scope::Subnets),
+            Action::Assign {
+                handle,
+                family: Family::V6,
+                ..
+            } => Some(Scope::Ipv6(*handle)),
             _ => None,
         };
         let scopes = subnet
@@ -204,6 +213,13 @@ impl Owner {
 
     pub(super) fn limits_snapshot(&self) -> Limits {
         let limits = &self.limits;
+        if self.policy.scarce() == Family::V6 {
+            return Limits {
+                enis: limits.enis,
+                addresses: self.policy.max_pods.unwrap_or(0),
+                max_pods: self.policy.max_pods,
+            };
+        }
         let max = self.policy.max_eni.map_or(limits.enis, |max| max.max(1));
         let enis = max.min(limits.enis);
         let prefixes = self.policy.prefixes && limits.prefixes;
