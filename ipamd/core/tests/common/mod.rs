@@ -370,6 +370,7 @@ impl World {
             key: &key,
             pod: &pod,
             families: &[Family::V4],
+            local: None,
             veth_prefix: "eni",
             prefixes: self.policy.prefixes,
         };
