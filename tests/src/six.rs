@@ -2,7 +2,10 @@
 
 use crate::{Mode, Outcome, Scene, ensure, fail, spec};
 use lab::{ClusterSpec, probe};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+use vpc_sim::NetNs;
+use vpc_sim::responder;
 use vpc_sim::testing::Failure;
 
 /// What pods have.
@@ -86,4 +89,44 @@ impl Scene {
         ensure(output.status.success(), format!("{line}: {error}"))?;
         Ok(text)
     }
+}
+
+/// How long [`first_answer`] asks.
+pub const PATIENCE: Duration = Duration::from_secs(4);
+/// It asks so often.
+const STEP: Duration = Duration::from_millis(10);
+
+/// How long it takes from now until a datagram from `from` to `to` is answered: by the responder that is
+/// there, or by a socket of our own in `at`. [`PATIENCE`] if it never is.
+///
+/// # Errors
+/// A socket can't be made.
+pub fn first_answer(from: &NetNs, at: Option<&NetNs>, to: IpAddr) -> Result<Duration, Failure> {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let to = SocketAddr::new(to, responder::PORT);
+    let blocking = |socket: UdpSocket| -> std::io::Result<UdpSocket> {
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(STEP))?;
+        Ok(socket)
+    };
+    let far = at.map(|at| at.udp(SocketAddr::new(any, responder::PORT)));
+    let far = far.transpose()?.map(blocking).transpose()?;
+    let near = blocking(from.udp(SocketAddr::new(any, 0))?)?;
+    let (begun, mut buffer) = (Instant::now(), [0; 64]);
+    while begun.elapsed() < PATIENCE {
+        // Errors are those of a way that is not there (yet).
+        let _ = near.send_to(b"ask", to);
+        if let Some(far) = &far
+            && let Ok((_, who)) = far.recv_from(&mut buffer)
+        {
+            let _ = far.send_to(b"answer", who);
+        }
+        if near.recv_from(&mut buffer).is_ok() {
+            return Ok(begun.elapsed());
+        }
+    }
+    Ok(PATIENCE)
 }
