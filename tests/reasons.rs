@@ -327,7 +327,11 @@ fn daemon_away() -> Outcome {
     scene.settled()?;
     scene.node().kill();
     let mut pod = scene.make_pod()?;
-    let call = scene.runtime.add(&mut pod)?;
+    let call = scene
+        .runtime
+        .clone()
+        .set("addTimeout", "2s".into())
+        .add(&mut pod)?;
     for words in ["ipamd.sock", "is its pod on this node running", "try again"] {
         ipamd_tests::refused("ADD without a daemon", &call, 11, words)?;
     }

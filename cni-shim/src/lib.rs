@@ -28,12 +28,15 @@ mod wire;
 
 pub use error::{CniError, code};
 pub use netns::NetnsError;
-pub use request::{Attachment, Conf, PrevInterface, PrevResult, Request, SOCKET, Verb, Version};
+pub use request::{
+    Attachment, Conf, PrevInterface, PrevResult, Request, SOCKET, ValidAttachment, Verb, Version,
+};
 pub use rpc::RpcError;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{Read, Write};
+use std::time::Instant;
 
 /// All that a plugin process touches, but the kernel's network and the daemon's socket.
 pub struct Process<'a> {
@@ -55,6 +58,7 @@ impl fmt::Debug for Process<'_> {
 
 /// Runs one command and gives the process's exit code: 0, or 1 with an error on stdout.
 pub fn run(process: &mut Process<'_>) -> u8 {
+    let began = Instant::now();
     let (version, log_file, what, result) = match request::read(process) {
         Err((version, error)) => (version, None, "request".to_owned(), Err(error)),
         Ok(Request::Version(asked)) => (
@@ -66,7 +70,7 @@ pub fn run(process: &mut Process<'_>) -> u8 {
         Ok(Request::Network(verb, conf)) => {
             let result = match verb {
                 Verb::Status => command::status(&conf),
-                _ => command::gc(&conf),
+                _ => command::gc(&conf, began),
             };
             let what = format!("{} {}", verb.as_str(), conf.name);
             (conf.version, conf.log_file, what, result.map(|()| None))

@@ -132,3 +132,9 @@ impl Netns {
         &self.path
     }
 }
+
+/// Which boot of the kernel this is; `None` if it can't be told.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}

@@ -3,8 +3,10 @@
 mod args;
 mod conf;
 mod duration;
+mod valid;
 
 pub use conf::{Conf, PrevInterface, PrevResult, SOCKET, Version};
+pub use valid::ValidAttachment;
 
 use crate::Process;
 use crate::error::{CniError, code};

@@ -12,10 +12,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long an ADD waits for a daemon that is not there: a restart takes well under a second, and a
-/// runtime that gets its answer within five can tell the pod why.
-const RESTART: Duration = Duration::from_secs(4);
-
 /// A call that waited so long was waiting for the pool, at a daemon that was there.
 const WAS_THERE: Duration = Duration::from_secs(1);
 
@@ -157,9 +153,10 @@ impl<'a> Daemon<'a> {
     pub(crate) fn allocate(
         &mut self,
         request: &v1::AllocateRequest,
+        patience: Duration,
         deadline: Instant,
     ) -> Result<v1::AllocateReply, RpcError> {
-        self.call("Allocate", request, RESTART, deadline)
+        self.call("Allocate", request, patience, deadline)
     }
 
     pub(crate) fn release(
@@ -185,6 +182,14 @@ impl<'a> Daemon<'a> {
         deadline: Instant,
     ) -> Result<v1::CheckReply, RpcError> {
         self.call("Check", request, Duration::from_secs(2), deadline)
+    }
+
+    pub(crate) fn collect(
+        &mut self,
+        request: &v1::CollectRequest,
+        deadline: Instant,
+    ) -> Result<v1::CollectReply, RpcError> {
+        self.call("Collect", request, Duration::from_secs(2), deadline)
     }
 
     pub(crate) fn status(&mut self, deadline: Instant) -> Result<v1::StatusReply, RpcError> {

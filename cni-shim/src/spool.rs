@@ -1,5 +1,6 @@
 //! A DEL that found no daemon, on disk until one comes (see [`ipam_proto::tombstone`]).
 
+use crate::netns::boot_id;
 use crate::request::{Attachment, Conf};
 use ipam_core::Timestamp;
 use ipam_proto::tombstone::{SPOOL_MAX, Tombstone};
@@ -75,12 +76,11 @@ fn tombstone(attachment: &Attachment, conf: &Conf) -> Tombstone {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Tombstone {
         key: attachment.key.clone(),
         pod: attachment.pod.clone(),
         released: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
-        boot_id: boot_id.trim().into(),
+        boot_id: boot_id().unwrap_or_default(),
         addresses: conf
             .prev_result
             .as_ref()

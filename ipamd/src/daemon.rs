@@ -9,6 +9,7 @@ use crate::imds::Imds;
 use crate::kube::Kube;
 use crate::metrics::{self, Metered, MeteredStore, Metrics, MetricsError};
 use crate::rpc::{self, Bound, SocketError};
+use crate::served;
 use crate::speak::Speaker;
 use crate::spool;
 use crate::store::{self, OpenError};
@@ -60,8 +61,11 @@ pub enum StartError {
 /// See [`StartError`].
 pub async fn live(config: Config) -> Result<(), StartError> {
     let stop = stop_signal().map_err(StartError::Signals)?;
-    let boot_id = boot_id(&config).map_err(StartError::BootId)?;
-    let opened = store::open(&config.state_dir, &boot_id)?;
+    let kernel_boot_id = kernel_boot_id().map_err(StartError::BootId)?;
+    let boot_id = config.boot_id.clone().unwrap_or(kernel_boot_id.clone());
+    let marker = served::Place::beside(&config.socket, &kernel_boot_id, &boot_id);
+    let mut opened = store::open(&config.state_dir, &boot_id)?;
+    opened.loaded.served = marker.is_marked();
     let site = Arc::new(Site::default());
     if let Some(facts) = &opened.loaded.facts {
         site.learn(facts);
@@ -93,6 +97,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
         let (dir, engine) = (config.state_dir.join("spool"), engine.clone());
         tokio::spawn(async move { spool::drain(&dir, &boot_id, &engine).await })
     };
+    let marking = tokio::spawn(marker.mark(engine.clone()));
     let scrapes = config
         .metrics
         .map(|address| tokio::spawn(metrics::serve(address, metrics.clone(), engine.clone())));
@@ -101,6 +106,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
         scrapes.abort();
     }
     releases.abort();
+    marking.abort();
     monitor.abort();
     result
 }
@@ -155,12 +161,8 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-fn boot_id(config: &Config) -> io::Result<String> {
-    match &config.boot_id {
-        Some(id) => Ok(id.clone()),
-        None => std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|text| text.trim().to_owned()),
-    }
+fn kernel_boot_id() -> io::Result<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned())
 }
 
 /// Another number for each run: the standard library seeds its hash maps from the kernel.

@@ -18,6 +18,7 @@ pub mod kube;
 pub mod metrics;
 pub mod report;
 pub mod rpc;
+pub mod served;
 pub mod speak;
 pub mod spool;
 pub mod store;

@@ -2,7 +2,8 @@
 //!
 //! Owns the messages ([`v1`]), their conversions to and from `ipam-core`'s types ([`ConvertError`]
 //! names the field that doesn't fit), and the [`tombstone`] that the plugin leaves for a daemon that
-//! is away. It opens no socket and no file.
+//! is away and the [`served`] marker that the daemon leaves for a plugin. It opens no socket and no
+//! file.
 //!
 //! Feature `client` adds [`v1::ipam_client`], feature `server` [`v1::ipam_server`].
 //!
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+pub mod served;
 pub mod tombstone;
 
 pub use convert::{ConvertError, Problem, addresses};

@@ -1,5 +1,6 @@
 //! ADD: a lease, then the wiring that it names.
 
+use super::network::served_in_this_boot;
 use super::no_reply;
 use crate::error::{CniError, code};
 use crate::reply;
@@ -15,6 +16,12 @@ use std::time::{Duration, Instant};
 /// Without `addTimeout` the daemon's own deadline counts (30 s by default); this is for a daemon
 /// that hangs.
 const HANGS: Duration = Duration::from_secs(60);
+
+/// How long a daemon may be away: as long as it would let an ADD wait by default.
+const AWAY: Duration = Duration::from_secs(30);
+/// Without a daemon in this boot so far: a start takes well under a second, and a runtime that gets
+/// its answer within five can tell the pod why.
+const FIRST_START: Duration = Duration::from_secs(4);
 
 /// The veth, once the address is there, and a release if that fails.
 const WIRING_TIME: Duration = Duration::from_millis(250);
@@ -56,6 +63,17 @@ pub(crate) fn add(attachment: &Attachment, conf: &Conf) -> Result<Value, CniErro
     Err(give_back(&mut daemon, attachment, failed.error))
 }
 
+/// How long an ADD waits for a daemon that is not there. One that has served comes back, and the
+/// runtime has been told that the node is well: the ADD waits as it would for an address. One that has
+/// never come says why with its STATUS, and the pod should hear soon.
+fn patience(conf: &Conf) -> Duration {
+    if served_in_this_boot(conf) {
+        conf.add_timeout.unwrap_or(AWAY)
+    } else {
+        FIRST_START
+    }
+}
+
 /// A lease, as the daemon tells it.
 fn allocate(
     daemon: &mut Daemon<'_>,
@@ -81,7 +99,7 @@ fn allocate(
     // A lease that was given while we gave up stays: it may be that of an earlier ADD of the same
     // attachment, and the runtime sends DEL after each failed ADD.
     let reply = daemon
-        .allocate(&request, deadline)
+        .allocate(&request, patience(conf), deadline)
         .map_err(|error| no_reply(&error))?;
     match reply.result {
         None => Err(CniError::new(

@@ -22,6 +22,19 @@ const SECOND: Duration = Duration::from_secs(1);
 /// For an ADD that is just wiring the pod.
 const WIRING_TIME: Duration = Duration::from_millis(250);
 
+/// Gone already is as good.
+const GONE: [Errno; 3] = [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV];
+
+fn host_route(ip: IpAddr, dev: &str) -> Route {
+    Route {
+        dst: IpNet::from(ip),
+        via: None,
+        dev: dev.into(),
+        scope: Scope::Link,
+        table: TABLE_MAIN,
+    }
+}
+
 /// What to remove from the host's namespace.
 #[derive(Debug, Default)]
 struct Remains {
@@ -165,14 +178,7 @@ impl Remains {
                 continue;
             }
             for &ip in &self.addresses {
-                let (dst, dev) = (IpNet::from(ip), name.clone());
-                let route = Route {
-                    dst,
-                    via: None,
-                    dev,
-                    scope: Scope::Link,
-                    table: TABLE_MAIN,
-                };
+                let route = host_route(ip, name);
                 verbs::route(&mut batch, verbs::Change::Delete, &route, link.index);
             }
         }
@@ -180,15 +186,57 @@ impl Remains {
             verbs::rule(&mut batch, verbs::Change::Delete, rule);
         }
         let answers = host.exchange(batch).map_err(failed)?;
-        // Gone already is as good; the rest was tried in any case.
-        let gone = [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV];
+        // The rest was tried in any case.
         match answers
             .iter()
             .filter_map(|a| a.error)
-            .find(|errno| !gone.contains(errno))
+            .find(|errno| !GONE.contains(errno))
         {
             Some(errno) => Err(failed(errno)),
             None => Ok(()),
         }
     }
+}
+
+/// Leases whose remains are removed with one exchange: the kernel takes 20 ms for each veth.
+const AT_ONCE: usize = 32;
+
+/// Removes what ended leases left: their routes, then their links, which are known by their Ethernet
+/// addresses. Goes on where one can't be removed, and tells the first of these.
+pub(super) fn clear_collected(collected: &[v1::Collected]) -> Result<(), CniError> {
+    if collected.is_empty() {
+        return Ok(());
+    }
+    let failed = |errno: Errno| {
+        let msg = format!("removing what stale attachments left: {}", errno.desc());
+        CniError::new(code::IO_FAILURE, msg)
+    };
+    let unreadable = |error| CniError::new(code::PROTOCOL, format!("ipamd's reply: {error}"));
+    let mut host = Socket::open().map_err(failed)?;
+    let mut first = None;
+    for some in collected.chunks(AT_ONCE) {
+        let (mut routes, mut links) = (Batch::default(), Batch::default());
+        for ended in some {
+            let addresses =
+                ipam_proto::addresses("addresses", &ended.addresses).map_err(unreadable)?;
+            let Some(link) = host.link(&ended.host_if).map_err(failed)? else {
+                continue;
+            };
+            // A pod that was created again under its name has a link of the same name.
+            if ended.host_mac.parse().ok() != link.mac || link.mac.is_none() {
+                continue;
+            }
+            for ip in addresses {
+                let route = host_route(ip, &ended.host_if);
+                verbs::route(&mut routes, verbs::Change::Delete, &route, link.index);
+            }
+            verbs::delete_link(&mut links, link.index);
+        }
+        for batch in [routes, links] {
+            let answers = host.exchange(batch).map_err(failed)?;
+            let errors = answers.iter().filter_map(|answer| answer.error);
+            first = first.or(errors.into_iter().find(|errno| !GONE.contains(errno)));
+        }
+    }
+    first.map_or(Ok(()), |errno| Err(failed(errno)))
 }

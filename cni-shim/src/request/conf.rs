@@ -1,6 +1,6 @@
 //! The network configuration on stdin.
 
-use super::{Verb, duration};
+use super::{ValidAttachment, Verb, duration, valid};
 use crate::error::{CniError, code};
 use ipam_core::Mac;
 use serde_json::{Map, Value};
@@ -91,6 +91,8 @@ pub struct Conf {
     pub log_file: Option<String>,
     /// `prevResult`
     pub prev_result: Option<PrevResult>,
+    /// `cni.dev/valid-attachments`; `None`: the runtime gave no list (GC only)
+    pub valid: Option<Vec<ValidAttachment>>,
 }
 
 /// Reads fields and gathers what is wrong with them.
@@ -220,11 +222,15 @@ impl Conf {
             add_timeout: None,
             log_file: log_file(map),
             prev_result: prev_result(map),
+            valid: None,
         };
         if verb == Verb::Add {
             conf.veth_prefix = fields.veth_prefix();
             conf.mtu = fields.mtu();
             conf.add_timeout = fields.add_timeout();
+        }
+        if verb == Verb::Gc {
+            conf.valid = valid::read(map, &mut fields.problems);
         }
         if verb == Verb::Check && conf.prev_result.is_none() {
             fields

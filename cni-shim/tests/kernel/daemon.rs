@@ -240,6 +240,14 @@ impl Ipam for Service {
         }))
     }
 
+    async fn collect(
+        &self,
+        _: Request<v1::CollectRequest>,
+    ) -> Result<Response<v1::CollectReply>, Status> {
+        // As a daemon that is older than the call.
+        Err(Status::unimplemented("unknown method Collect"))
+    }
+
     async fn status(
         &self,
         _: Request<v1::StatusRequest>,
@@ -250,6 +258,7 @@ impl Ipam for Service {
             ready: cni_code == 0,
             cni_code,
             message,
+            up: true,
         }))
     }
 

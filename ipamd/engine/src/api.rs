@@ -2,9 +2,9 @@
 
 use crate::ports::KernelEvent;
 use ipam_core::wiring::PodWiring;
-use ipam_core::{AttachmentKey, PodRef, Timestamp};
+use ipam_core::{AttachmentKey, Mac, PodRef, Timestamp};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +48,30 @@ pub struct Released {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A runtime tells which attachments of a network are still there (CNI GC).
+#[derive(Clone, Debug)]
+pub struct Collect {
+    /// Leases of other networks are not touched.
+    pub network: String,
+    /// The attachments that are there, all of this network.
+    pub valid: BTreeSet<AttachmentKey>,
+    /// How long ago the runtime asked: younger leases are not judged.
+    pub age: Duration,
+}
+
+/// A lease that [`Collect`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// Whose it was.
+    pub key: AttachmentKey,
+    /// The host's end of its veth.
+    pub host_if: String,
+    /// Its Ethernet address: no other lease's link has the same.
+    pub host_mac: Mac,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// Why a request got nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -69,15 +93,20 @@ pub enum RefusalKind {
     BadRequest,
     /// The daemon's disk or kernel failed: CNI code 5 and the like.
     Internal,
-    /// The request was withdrawn: a DEL of its key, or the daemon stops. CNI code 11.
+    /// The request was withdrawn by a DEL of its key. CNI code 11.
     Cancelled,
+    /// The daemon stops: its successor serves the request.
+    Stopping,
 }
 
 /// Whether ADDs can be served, and the words for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// At least one address could be leased, or growth is under way.
+    /// ADDs are answered now: with an address, or with the reason why there is none.
     pub ready: bool,
+    /// Pods can be served, or could at some time in this boot. A node that is merely full is no
+    /// worse than it was.
+    pub served: bool,
     /// The words.
     pub message: String,
 }
@@ -210,6 +239,10 @@ pub enum Request {
     Release(Release, oneshot::Sender<Result<Released, Refusal>>),
     /// CNI CHECK.
     Check(AttachmentKey, oneshot::Sender<Option<PodWiring>>),
+    /// CNI GC.
+    Collect(Collect, oneshot::Sender<Result<Vec<Collected>, Refusal>>),
+    /// Answered once pods can be served, or could at some time in this boot.
+    Served(oneshot::Sender<()>),
     /// CNI STATUS and health.
     Status(oneshot::Sender<Status>),
     /// The pool.
@@ -254,6 +287,22 @@ impl Handle {
         self.ask(|reply| Request::Release(request, reply)).await?
     }
 
+    /// Ends the leases that a runtime no longer knows; durable when answered.
+    ///
+    /// # Errors
+    /// The disk failed, or the daemon stops.
+    pub async fn collect(&self, request: Collect) -> Result<Vec<Collected>, Refusal> {
+        self.ask(|reply| Request::Collect(request, reply)).await?
+    }
+
+    /// Waits until pods can be served; at once if they could at some time in this boot.
+    ///
+    /// # Errors
+    /// The daemon stops.
+    pub async fn served(&self) -> Result<(), Refusal> {
+        self.ask(Request::Served).await
+    }
+
     /// The wiring of a lease, if there is one.
     ///
     /// # Errors
@@ -295,7 +344,7 @@ impl Handle {
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         let gone = || Refusal {
-            kind: RefusalKind::Cancelled,
+            kind: RefusalKind::Stopping,
             message: "ipamd is stopping; try again when it is back".into(),
             cause: "stopping",
         };

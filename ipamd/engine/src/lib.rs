@@ -17,7 +17,9 @@ pub mod settings;
 mod snapshot;
 pub mod task;
 
-pub use api::{Allocate, Handle, Refusal, RefusalKind, Release, Released, Snapshot, Status};
+pub use api::{
+    Allocate, Collect, Collected, Handle, Refusal, RefusalKind, Release, Released, Snapshot, Status,
+};
 pub use notice::{LostPod, Notice, Severity};
 pub use notices::Told;
 pub use run::{Ports, run, run_watched};

@@ -5,16 +5,18 @@
 //! tasks begin).
 
 mod answer;
+mod collect;
 mod local;
 mod log;
 mod orphans;
 mod requests;
+mod served;
 mod start;
 mod tell;
 
 pub use answer::Answer;
 
-use crate::api::{Counters, Request, Status};
+use crate::api::{Counters, Request};
 use crate::forget::Forget;
 use crate::host::Host;
 use crate::notice::Notice;
@@ -72,6 +74,8 @@ pub struct Owner {
     wake_at: Option<Timestamp>,
     token_prefix: String,
     stopping: bool,
+    served: served::Served,
+    unwired: collect::Unwired,
     notices: Notices,
     counters: Counters,
 }
@@ -191,6 +195,7 @@ impl Owner {
         self.note_doubts(now);
         self.report = planned.report;
         self.wake_at = planned.wake_at;
+        self.look_whether_served(now);
         let answers = self.refuse_hopeless(now);
         self.collect_writes();
         (tasks, answers)
@@ -352,19 +357,6 @@ impl Owner {
     /// Whether a call or an ENI is under way that may change what can be grown.
     fn half_way(&self) -> bool {
         self.describing || self.asking_subnets || !self.in_flight.is_empty()
-    }
-
-    fn status(&self, now: Timestamp) -> Status {
-        let tally = self.store.tally(self.policy.scarce(), now);
-        let ready = self.surveyed && (tally.addresses > 0 || self.memory.known());
-        let message = if !self.surveyed {
-            "the kernel's routes have not been read yet".into()
-        } else if ready {
-            format!("{} of {} addresses free", tally.free(), tally.addresses)
-        } else {
-            format!("no address yet: {}", self.report.why())
-        };
-        Status { ready, message }
     }
 
     /// Turns what the datastore remembers as changed into records.

@@ -311,6 +311,8 @@ pub struct Loaded {
     pub same_boot: bool,
     /// See [`Write::Trusted`].
     pub trusted: bool,
+    /// Pods could be served at some time in this boot (see [`crate::Handle::served`]).
+    pub served: bool,
     /// The instance that wrote them, if it knew its id.
     pub instance: Option<InstanceId>,
     /// Live leases.

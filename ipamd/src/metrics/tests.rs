@@ -60,6 +60,7 @@ fn snapshot() -> Snapshot {
         at: ipam_core::Timestamp(2),
         status: Status {
             ready: true,
+            served: true,
             message: String::new(),
         },
         enis: vec![

@@ -57,6 +57,7 @@ fn play(ask: Ask) {
         Ask::Release(_, reply) => drop(reply.send(Ok(Released::default()))),
         Ask::Status(reply) => drop(reply.send(ipam_engine::Status {
             ready: true,
+            served: true,
             message: "words".into(),
         })),
         _ => {}

@@ -33,7 +33,11 @@ impl Health for Live {
         if !SERVICES.contains(&service.as_str()) {
             return Err(Status::not_found(format!("no service {service:?} here")));
         }
-        let ready = self.engine.status().await.is_ok_and(|status| status.ready);
+        let ready = self
+            .engine
+            .status()
+            .await
+            .is_ok_and(|status| status.ready && status.served);
         let status = if ready {
             ServingStatus::Serving
         } else {

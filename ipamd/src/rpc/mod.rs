@@ -30,8 +30,8 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 use tonic_health::pb::health_server::HealthServer;
 
-/// The largest request, bytes: a key, a pod and some addresses.
-const REQUEST_MAX: usize = 64 * 1024;
+/// The largest request, bytes: a GC's list of some thousand attachments.
+const REQUEST_MAX: usize = 512 * 1024;
 /// Calls that one connection may have under way.
 const STREAMS_MAX: u32 = 1024;
 /// How long open calls may take to end once the daemon stops.

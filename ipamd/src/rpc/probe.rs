@@ -50,7 +50,7 @@ pub async fn probe(socket: &Path) -> Result<String, ProbeError> {
             .await
             .map_err(|status| unreachable(status.into()))?;
         let answer = answer.into_inner();
-        if answer.ready {
+        if answer.ready && answer.up {
             Ok(answer.message)
         } else {
             Err(ProbeError::NotReady(answer.message))

@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use ipam_core::{AttachmentKey, PodRef};
-use ipam_engine::{Allocate, Handle, Refusal, RefusalKind, Release};
+use ipam_engine::{Allocate, Collect, Handle, Refusal, RefusalKind, Release};
 use ipam_proto::v1::ipam_server::Ipam;
 use ipam_proto::{ConvertError, addresses, v1};
 use std::sync::Arc;
@@ -49,10 +49,47 @@ fn unreadable(error: &ConvertError) -> v1::Refusal {
     bad_request(error.to_string())
 }
 
+/// A call that is not served: refused in words, or by a daemon that stops. The plugin takes the latter
+/// as it takes a daemon that is away, and asks the next one.
+enum Unserved {
+    Refused(v1::Refusal),
+    Stopping(Status),
+}
+
+impl From<v1::Refusal> for Unserved {
+    fn from(refusal: v1::Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Refusal> for Unserved {
+    fn from(words: Refusal) -> Self {
+        if words.kind == RefusalKind::Stopping {
+            Self::Stopping(stopping(words))
+        } else {
+            Self::Refused(refusal(words))
+        }
+    }
+}
+
+/// The reply, with the refusal in it if there is one.
+fn reply<T>(
+    served: Result<T, Unserved>,
+    refused: impl FnOnce(v1::Refusal) -> T,
+) -> Result<T, Status> {
+    match served {
+        Ok(reply) => Ok(reply),
+        Err(Unserved::Refused(refusal)) => Ok(refused(refusal)),
+        Err(Unserved::Stopping(status)) => Err(status),
+    }
+}
+
 fn refusal(refusal: Refusal) -> v1::Refusal {
     v1::Refusal {
         cni_code: match refusal.kind {
-            RefusalKind::TryAgain | RefusalKind::Cancelled => code::TRY_AGAIN,
+            RefusalKind::TryAgain | RefusalKind::Cancelled | RefusalKind::Stopping => {
+                code::TRY_AGAIN
+            }
             RefusalKind::BadRequest => code::BAD_NETWORK_CONFIG,
             RefusalKind::Internal => code::IO,
         },
@@ -88,7 +125,7 @@ impl Service {
         );
     }
 
-    async fn lease(&self, request: v1::AllocateRequest) -> Result<v1::PodWiring, v1::Refusal> {
+    async fn lease(&self, request: v1::AllocateRequest) -> Result<v1::PodWiring, Unserved> {
         let request = Allocate {
             key: key(request.key)?,
             pod: request.pod.map(PodRef::from).unwrap_or_default(),
@@ -98,17 +135,16 @@ impl Service {
             veth_prefix: Some(request.veth_prefix).filter(|prefix| !prefix.is_empty()),
             mtu: Some(request.mtu).filter(|mtu| *mtu > 0),
         };
-        let wiring = self.engine.allocate(request).await.map_err(refusal)?;
-        Ok(wiring.into())
+        Ok(self.engine.allocate(request).await?.into())
     }
 
-    async fn known(&self, request: v1::CheckRequest) -> Result<Option<v1::PodWiring>, v1::Refusal> {
+    async fn known(&self, request: v1::CheckRequest) -> Result<v1::CheckReply, Unserved> {
         let key = key(request.key)?;
-        let wiring = self.engine.check(key).await.map_err(refusal)?;
+        let wiring = self.engine.check(key).await?;
         if let Some(emits) = wiring.as_ref().map(|w| w.version)
             && request.wiring_version < emits
         {
-            return Err(v1::Refusal {
+            let refusal = v1::Refusal {
                 cni_code: code::BAD_NETWORK_CONFIG,
                 message: format!(
                     "this ipamd-cni knows wiring version {} and this ipamd emits {emits}",
@@ -116,19 +152,52 @@ impl Service {
                 ),
                 details: String::new(),
                 cause: "plugin_too_old".into(),
-            });
+            };
+            return Err(refusal.into());
         }
-        Ok(wiring.map(Into::into))
+        Ok(v1::CheckReply {
+            wiring: wiring.map(Into::into),
+            refusal: None,
+        })
     }
 
-    async fn end(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseReply, v1::Refusal> {
+    async fn gather(&self, request: v1::CollectRequest) -> Result<v1::CollectReply, Unserved> {
+        let network = request.network;
+        let attachment = |valid: v1::Valid| {
+            let key = v1::Key {
+                network: network.clone(),
+                container_id: valid.container_id,
+                if_name: valid.if_name,
+            };
+            AttachmentKey::try_from(key).map_err(|error| unreadable(&error))
+        };
+        let valid = request.valid.into_iter().map(attachment);
+        let request = Collect {
+            valid: valid.collect::<Result<_, _>>()?,
+            network: network.clone(),
+            age: Duration::from_millis(request.age_ms),
+        };
+        let ended = self.engine.collect(request).await?;
+        let told = ended.into_iter().map(|ended| v1::Collected {
+            key: Some(ended.key.into()),
+            host_if: ended.host_if,
+            host_mac: ended.host_mac.to_string(),
+            addresses: ended.addresses.iter().map(ToString::to_string).collect(),
+        });
+        Ok(v1::CollectReply {
+            collected: told.collect(),
+            refusal: None,
+        })
+    }
+
+    async fn end(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseReply, Unserved> {
         let request = Release {
             key: key(request.key)?,
             pod: request.pod.map(PodRef::from).unwrap_or_default(),
             addresses: addresses("addresses", &request.addresses)
                 .map_err(|error| unreadable(&error))?,
         };
-        let released = self.engine.release(request).await.map_err(refusal)?;
+        let released = self.engine.release(request).await?;
         Ok(v1::ReleaseReply {
             released: released.released,
             host_if: released.host_if,
@@ -158,10 +227,11 @@ impl Ipam for Service {
                 self.metrics.added(began.elapsed(), None);
                 Outcome::Wiring(wiring)
             }
-            Err(refusal) => {
+            Err(Unserved::Refused(refusal)) => {
                 self.tell_refused(&whose, &refusal, began.elapsed());
                 Outcome::Refusal(refusal)
             }
+            Err(Unserved::Stopping(status)) => return Err(status),
         };
         Ok(Response::new(v1::AllocateReply {
             result: Some(outcome),
@@ -174,13 +244,10 @@ impl Ipam for Service {
     ) -> Result<Response<v1::ReleaseReply>, Status> {
         let request = request.into_inner();
         let (began, reason) = (Instant::now(), request.reason.clone());
-        let reply = self
-            .end(request)
-            .await
-            .unwrap_or_else(|refusal| v1::ReleaseReply {
-                refusal: Some(refusal),
-                ..v1::ReleaseReply::default()
-            });
+        let reply = reply(self.end(request).await, |refusal| v1::ReleaseReply {
+            refusal: Some(refusal),
+            ..v1::ReleaseReply::default()
+        })?;
         let refused = reply.refusal.is_some();
         self.metrics.deleted(began.elapsed(), &reason, refused);
         Ok(Response::new(reply))
@@ -190,16 +257,27 @@ impl Ipam for Service {
         &self,
         request: Request<v1::CheckRequest>,
     ) -> Result<Response<v1::CheckReply>, Status> {
-        let reply = match self.known(request.into_inner()).await {
-            Ok(wiring) => v1::CheckReply {
-                wiring,
-                refusal: None,
-            },
-            Err(refusal) => v1::CheckReply {
-                wiring: None,
-                refusal: Some(refusal),
-            },
-        };
+        let known = self.known(request.into_inner()).await;
+        let reply = reply(known, |refusal| v1::CheckReply {
+            wiring: None,
+            refusal: Some(refusal),
+        })?;
+        Ok(Response::new(reply))
+    }
+
+    async fn collect(
+        &self,
+        request: Request<v1::CollectRequest>,
+    ) -> Result<Response<v1::CollectReply>, Status> {
+        let began = Instant::now();
+        let gathered = self.gather(request.into_inner()).await;
+        let reply = reply(gathered, |refusal| v1::CollectReply {
+            collected: Vec::new(),
+            refusal: Some(refusal),
+        })?;
+        for _ in &reply.collected {
+            self.metrics.deleted(began.elapsed(), "gc", false);
+        }
         Ok(Response::new(reply))
     }
 
@@ -209,9 +287,14 @@ impl Ipam for Service {
     ) -> Result<Response<v1::StatusReply>, Status> {
         let status = self.engine.status().await.map_err(stopping)?;
         Ok(Response::new(v1::StatusReply {
-            ready: status.ready,
-            cni_code: if status.ready { 0 } else { code::NOT_AVAILABLE },
+            ready: status.served,
+            cni_code: if status.served {
+                0
+            } else {
+                code::NOT_AVAILABLE
+            },
             message: status.message,
+            up: status.ready,
         }))
     }
 

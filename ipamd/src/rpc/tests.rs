@@ -136,7 +136,7 @@ async fn nonsense_is_answered_without_asking_the_engine() {
     };
     assert_eq!(refusal.cni_code, 4);
     let huge = v1::ReleaseRequest {
-        reason: "x".repeat(100_000),
+        reason: "x".repeat(600_000),
         ..v1::ReleaseRequest::default()
     };
     let status = world.client.release(huge).await.expect_err("is too large");
@@ -167,6 +167,7 @@ async fn health_says_what_status_says() {
         while let Some(Ask::Status(reply)) = world.door.recv().await {
             let _ = reply.send(Words {
                 ready,
+                served: true,
                 message: "words".into(),
             });
             ready = !ready;

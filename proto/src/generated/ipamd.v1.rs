@@ -114,6 +114,7 @@ pub struct CheckReply {
 pub struct StatusRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusReply {
+    /// Whether the node can serve pods, or could at some time since it was booted.
     #[prost(bool, tag = "1")]
     pub ready: bool,
     /// CNI code for STATUS if not ready: 50 or 51 (CNI spec 1.1.0, "STATUS").
@@ -121,6 +122,49 @@ pub struct StatusReply {
     pub cni_code: u32,
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
+    /// Whether ADDs are answered now: with an address, or with the reason why there is none.
+    #[prost(bool, tag = "4")]
+    pub up: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CollectRequest {
+    /// Leases of other networks are not touched.
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    /// The attachments that are still there. An empty list ends every lease of the network.
+    #[prost(message, repeated, tag = "2")]
+    pub valid: ::prost::alloc::vec::Vec<Valid>,
+    /// How long ago the caller began, in milliseconds: leases that are younger are not judged.
+    #[prost(uint64, tag = "3")]
+    pub age_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Valid {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub if_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CollectReply {
+    /// The leases that were ended.
+    #[prost(message, repeated, tag = "1")]
+    pub collected: ::prost::alloc::vec::Vec<Collected>,
+    #[prost(message, optional, tag = "2")]
+    pub refusal: ::core::option::Option<Refusal>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Collected {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<Key>,
+    /// What to remove from the host's namespace: the link of this name if it has this Ethernet
+    /// address, and the routes to these addresses through it.
+    #[prost(string, tag = "2")]
+    pub host_if: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub host_mac: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "4")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InspectRequest {}
@@ -370,6 +414,25 @@ pub mod ipam_client {
             req.extensions_mut().insert(GrpcMethod::new("ipamd.v1.Ipam", "Status"));
             self.inner.unary(req, path, codec).await
         }
+        /// Ends the leases of a network that its runtime no longer knows (CNI GC). Durable when answered.
+        pub async fn collect(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CollectRequest>,
+        ) -> std::result::Result<tonic::Response<super::CollectReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/ipamd.v1.Ipam/Collect");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("ipamd.v1.Ipam", "Collect"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The pool, for people and tools.
         pub async fn inspect(
             &mut self,
@@ -426,6 +489,11 @@ pub mod ipam_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusReply>, tonic::Status>;
+        /// Ends the leases of a network that its runtime no longer knows (CNI GC). Durable when answered.
+        async fn collect(
+            &self,
+            request: tonic::Request<super::CollectRequest>,
+        ) -> std::result::Result<tonic::Response<super::CollectReply>, tonic::Status>;
         /// The pool, for people and tools.
         async fn inspect(
             &self,
@@ -665,6 +733,49 @@ pub mod ipam_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ipamd.v1.Ipam/Collect" => {
+                    #[allow(non_camel_case_types)]
+                    struct CollectSvc<T: Ipam>(pub Arc<T>);
+                    impl<T: Ipam> tonic::server::UnaryService<super::CollectRequest>
+                    for CollectSvc<T> {
+                        type Response = super::CollectReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CollectRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Ipam>::collect(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CollectSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -94,6 +94,7 @@ impl Memory {
         disk.now.trusted &= damage.is_empty();
         let records = disk.now.clone();
         Loaded {
+            served: false,
             same_boot,
             instance: records.instance,
             leases: records.leases.into_values().collect(),

@@ -143,7 +143,7 @@ impl Node {
         let mut last = String::from("no answer");
         let began = Instant::now();
         let ready = self.until(limit, String::new, || match self.caller().status() {
-            Ok(status) if status.ready => Ok(true),
+            Ok(status) if status.up => Ok(true),
             Ok(status) => {
                 last = status.message;
                 Ok(false)
@@ -215,7 +215,7 @@ impl Node {
     /// It does not answer.
     pub fn status(&self) -> Result<(bool, String), LabError> {
         let status = self.caller().status()?;
-        Ok((status.ready, status.message))
+        Ok((status.up, status.message))
     }
 
     fn caller(&self) -> Caller<'_> {

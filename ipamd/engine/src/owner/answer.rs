@@ -1,6 +1,6 @@
 //! An answer that waits for its records to be durable.
 
-use crate::api::{Refusal, RefusalKind, Released, Snapshot, Status};
+use crate::api::{Collected, Refusal, RefusalKind, Released, Snapshot, Status};
 use crate::parked::Reply;
 use ipam_core::AttachmentKey;
 use ipam_core::wiring::PodWiring;
@@ -21,6 +21,10 @@ enum Kind {
     Release {
         reply: oneshot::Sender<Result<Released, Refusal>>,
         released: Released,
+    },
+    Collect {
+        reply: oneshot::Sender<Result<Vec<Collected>, Refusal>>,
+        collected: Vec<Collected>,
     },
     Check(oneshot::Sender<Option<PodWiring>>, Option<Box<PodWiring>>),
     Status(oneshot::Sender<Status>, Status),
@@ -52,6 +56,13 @@ impl Answer {
         Self(Kind::Release { reply, released })
     }
 
+    pub(crate) fn collected(
+        reply: oneshot::Sender<Result<Vec<Collected>, Refusal>>,
+        collected: Vec<Collected>,
+    ) -> Self {
+        Self(Kind::Collect { reply, collected })
+    }
+
     pub(crate) fn checked(
         reply: oneshot::Sender<Option<PodWiring>>,
         wiring: Option<PodWiring>,
@@ -72,6 +83,7 @@ impl Answer {
         match self.0 {
             Kind::Allocate { reply, result, .. } => drop(reply.send(*result)),
             Kind::Release { reply, released } => drop(reply.send(Ok(released))),
+            Kind::Collect { reply, collected } => drop(reply.send(Ok(collected))),
             Kind::Check(reply, wiring) => drop(reply.send(wiring.map(|w| *w))),
             Kind::Status(reply, status) => drop(reply.send(status)),
             Kind::Inspect(reply, snapshot) => drop(reply.send(snapshot)),
@@ -98,6 +110,7 @@ impl Answer {
                 return key;
             }
             Kind::Release { reply, .. } => drop(reply.send(Err(refusal()))),
+            Kind::Collect { reply, .. } => drop(reply.send(Err(refusal()))),
             other => Self(other).send(),
         }
         None

@@ -157,7 +157,12 @@ impl Owner {
                     self.memory.look_at_ec2();
                 }
             }
-            KernelEvent::PodRouteAdded(ip, host_if) => self.store.set_routed(ip, host_if),
+            KernelEvent::PodRouteAdded(ip, host_if) => {
+                if let Some(key) = self.store.owner(ip) {
+                    self.unwired.wired(key);
+                }
+                self.store.set_routed(ip, host_if);
+            }
             KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip, now),
             KernelEvent::PodLinkGone(host_if) => {
                 self.store.link_gone(&host_if, now);

@@ -20,6 +20,11 @@ impl Owner {
                 let released = self.release(&request, now);
                 answers.push(Answer::released(reply, released));
             }
+            Request::Collect(request, reply) => {
+                let collected = self.collect(&request, now);
+                answers.push(Answer::collected(reply, collected));
+            }
+            Request::Served(reply) => self.served.ask(reply),
             Request::Check(key, reply) => {
                 let wiring = self.store.lease(&key).map(|l| self.wiring(l, None));
                 answers.push(Answer::checked(reply, wiring));
@@ -149,6 +154,9 @@ impl Owner {
         };
         let lease = lease.clone();
         self.forget.warn_of(&stuck, &lease.addresses);
+        if fresh {
+            self.unwired.leased(&lease, now);
+        }
         let wiring = self.wiring(&lease, request.mtu);
         Ok(Answer::wired(
             fresh.then_some(lease.key),
@@ -199,7 +207,7 @@ impl Owner {
         self.stopping = true;
         for parked in self.lot.take_all() {
             let refusal = Refusal {
-                kind: RefusalKind::Cancelled,
+                kind: RefusalKind::Stopping,
                 message: "ipamd is stopping; the runtime will try again".into(),
                 cause: "stopping",
             };

@@ -1,7 +1,9 @@
 //! From what was stored, and what the kernel shows, to a pool that can be served from.
 
 use super::Owner;
+use super::collect::Unwired;
 use super::orphans::Watch;
+use super::served::Served;
 use crate::api::Counters;
 use crate::forget::Forget;
 use crate::host::Host;
@@ -61,6 +63,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         .forgetful(!loaded.damage.is_empty())
         .spread_out();
     let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
+    let unwired = Unwired::restored(store.leases().values(), now);
     let mut owner = Owner {
         policy: settings.policy.clone(),
         settings,
@@ -90,6 +93,8 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         wake_at: None,
         token_prefix: format!("ipamd-{seed:016x}"),
         stopping: false,
+        served: Served::new(loaded.served),
+        unwired,
         notices,
         counters: Counters::default(),
     };

@@ -270,7 +270,7 @@ impl Pod {
             let answer = tokio::time::timeout(DEL_LIMIT, handle.release(release.clone())).await;
             match answer {
                 Ok(Ok(released)) => return Some(released.addresses),
-                Ok(Err(refusal)) if refusal.kind != RefusalKind::Cancelled => {
+                Ok(Err(refusal)) if refusal.kind != RefusalKind::Stopping => {
                     self.tell(|| format!("DEL {}: {refusal}", release.key.container_id));
                     return None;
                 }

@@ -1,0 +1,88 @@
+//! CNI GC: which leases of a network its runtime no longer knows.
+//!
+//! A runtime lists what it has recorded; an ADD that is under way is not among that. So a lease is not
+//! judged while it is younger than the question, or while its plugin has not been seen to wire it.
+
+use super::Owner;
+use crate::api::{Collect, Collected};
+use ipam_core::{AttachmentKey, Lease, Timestamp};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A plugin that has its lease wires it within milliseconds, or is dead after this long.
+const WIRING: Duration = Duration::from_secs(60);
+
+/// So many entries are looked through for old ones at each new one.
+const MANY: usize = 256;
+
+/// Leases whose host route has not been seen yet, and since when they are there.
+#[derive(Debug, Default)]
+pub(super) struct Unwired(BTreeMap<AttachmentKey, Timestamp>);
+
+impl Unwired {
+    /// An earlier run may have ended between the lease and the wiring.
+    pub(super) fn restored<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> Self {
+        // The clock may have been set back between two runs.
+        let young = leases.filter(|l| l.since + WIRING > now && l.since <= now);
+        Self(young.map(|l| (l.key.clone(), l.since)).collect())
+    }
+
+    pub(super) fn leased(&mut self, lease: &Lease, now: Timestamp) {
+        if self.0.len() >= MANY {
+            self.0.retain(|_, since| *since + WIRING > now);
+        }
+        self.0.insert(lease.key.clone(), now);
+    }
+
+    pub(super) fn wired(&mut self, key: &AttachmentKey) {
+        self.0.remove(key);
+    }
+
+    fn has(&self, key: &AttachmentKey, now: Timestamp) -> bool {
+        self.0.get(key).is_some_and(|since| *since + WIRING > now)
+    }
+}
+
+impl Owner {
+    /// Ends the leases that are neither valid nor young.
+    pub(super) fn collect(&mut self, request: &Collect, now: Timestamp) -> Vec<Collected> {
+        let age = u64::try_from(request.age.as_millis()).unwrap_or(u64::MAX);
+        let asked = Timestamp(now.0.saturating_sub(age));
+        let stale = |lease: &&Lease| {
+            lease.key.network == request.network
+                && !request.valid.contains(&lease.key)
+                // A lease of the future is one of before the clock was set back.
+                && (lease.since < asked || lease.since > now)
+                && !self.is_being_wired(lease, now)
+        };
+        let stale: Vec<AttachmentKey> = self
+            .store
+            .leases()
+            .values()
+            .filter(stale)
+            .map(|lease| lease.key.clone())
+            .collect();
+        let ended = stale.iter().filter_map(|key| {
+            self.unwired.wired(key);
+            self.store.release(key, now)
+        });
+        let ended: Vec<Collected> = ended
+            .map(|lease| Collected {
+                key: lease.key,
+                host_if: lease.host_if,
+                host_mac: lease.host_mac,
+                addresses: lease.addresses,
+            })
+            .collect();
+        if !ended.is_empty() {
+            let (network, count) = (&request.network, ended.len());
+            tracing::info!(%network, count, "released what the runtime no longer knows");
+        }
+        ended
+    }
+
+    fn is_being_wired(&self, lease: &Lease, now: Timestamp) -> bool {
+        let routed = |ip| self.store.routed().get(ip) == Some(&lease.host_if);
+        self.unwired.has(&lease.key, now) && !lease.addresses.iter().any(routed)
+    }
+}

@@ -1,0 +1,114 @@
+//! CNI GC in virtual time: what is judged, and what is too young for it.
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
+
+use fleet_sim::settle::settings;
+use fleet_sim::{Node, World};
+use ipam_core::plan::Policy;
+use ipam_core::wiring::WIRING_VERSION;
+use ipam_core::{AttachmentKey, PodRef};
+use ipam_engine::{Allocate, Collect};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use vpc_model::{NodeSpec, SubnetSpec, VpcSpec};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+fn started() -> (World, Node) {
+    let spec = VpcSpec {
+        subnets: vec![SubnetSpec::new("10.0.0.0/18".parse().unwrap())],
+        nodes: vec![NodeSpec::new("a", "m5.large")],
+        ..VpcSpec::default()
+    };
+    let world = World::new(spec).unwrap();
+    let mut node = Node::new(&world, "a").unwrap();
+    node.start(settings(Policy::default()));
+    (world, node)
+}
+
+/// A GC that asked `age` ago and names nothing: how many leases it ends.
+async fn collect(node: &Node, network: &str, age: Duration) -> usize {
+    let question = Collect {
+        network: network.into(),
+        valid: BTreeSet::new(),
+        age,
+    };
+    node.handle()
+        .unwrap()
+        .collect(question)
+        .await
+        .unwrap()
+        .len()
+}
+
+/// The lease alone: the plugin has not come to the wiring.
+async fn lease(node: &Node, name: &str) {
+    let request = Allocate {
+        key: AttachmentKey {
+            network: "sim".into(),
+            container_id: name.into(),
+            if_name: "eth0".into(),
+        },
+        pod: PodRef::default(),
+        timeout: Some(WAIT),
+        wiring_version: WIRING_VERSION,
+        veth_prefix: None,
+        mtu: None,
+    };
+    node.handle().unwrap().allocate(request).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_younger_than_the_question_is_not_judged() {
+    let (_world, node) = started();
+    node.add(1, WAIT).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    node.add(2, WAIT).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(collect(&node, "sim", Duration::from_secs(9)).await, 0);
+    assert_eq!(collect(&node, "other", Duration::ZERO).await, 0);
+    assert_eq!(collect(&node, "sim", Duration::from_secs(3)).await, 1);
+    assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
+    assert_eq!(node.snapshot().await.unwrap().totals.used, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_being_wired_is_not_judged() {
+    let (_world, mut node) = started();
+    lease(&node, "in-flight").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(collect(&node, "sim", Duration::ZERO).await, 0);
+    // Nor after a restart in between.
+    node.kill();
+    node.start(settings(Policy::default()));
+    node.add(1, WAIT).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
+    assert_eq!(node.snapshot().await.unwrap().totals.used, 1);
+    // A plugin that has not wired it within a minute is dead.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
+    assert_eq!(node.snapshot().await.unwrap().totals.used, 0);
+}
+
+/// Wired once, the pod's namespace may be gone with its route: that is what GC is for.
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_pod_has_gone_is_stale_at_once() {
+    let (_world, node) = started();
+    let wiring = node.add(1, WAIT).await.unwrap();
+    node.remove_link(&wiring.host_if).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_has_served_once_it_has_an_address() {
+    let (world, node) = started();
+    let served = node.handle().unwrap().served();
+    let early = tokio::time::timeout(Duration::from_millis(1), served).await;
+    assert!(early.is_err());
+    let served = node.handle().unwrap().served();
+    let late = tokio::time::timeout(WAIT, served).await;
+    late.unwrap().unwrap();
+    assert!(node.snapshot().await.unwrap().status.served);
+    assert!(!world.vpc().ec2_calls().is_empty());
+}
