@@ -14,11 +14,12 @@ use crate::cargo;
 use crate::error::{TaskError, Verdict};
 use crate::programs;
 use clap::{Args, ValueEnum};
-use lab::{LabError, Programs};
+use lab::{ClusterSpec, DaemonSpec, LabError, Programs};
 use report::Report;
 use sabotage::Sabotage;
 use screen::Screen;
 use serde::Serialize;
+use std::path::Path;
 
 /// How addresses come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -28,6 +29,50 @@ pub(crate) enum Mode {
     Prefix,
     /// Secondary addresses, one by one.
     Secondary,
+    /// IPv6 addresses alone, of one /80, and IPv4 egress.
+    Ipv6,
+    /// Both: /28 prefixes, and one /80.
+    Dual,
+}
+
+impl Mode {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Secondary => "secondary",
+            Self::Ipv6 => "ipv6",
+            Self::Dual => "dual",
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Prefix => "/28 prefixes",
+            Self::Secondary => "secondary addresses",
+            Self::Ipv6 => "IPv6 addresses of one /80",
+            Self::Dual => "IPv4 addresses of /28 prefixes and IPv6 addresses of one /80",
+        }
+    }
+
+    const fn has_ipv6(self) -> bool {
+        matches!(self, Self::Ipv6 | Self::Dual)
+    }
+
+    /// The daemon with the settings of this mode.
+    pub(crate) fn daemon(self, program: &Path) -> DaemonSpec {
+        DaemonSpec::ipamd(program, self != Self::Secondary)
+            .set("ENABLE_IPv4", self != Self::Ipv6)
+            .set("ENABLE_IPv6", self.has_ipv6())
+    }
+
+    /// The cluster with the subnets of this mode.
+    pub(crate) fn cluster(self, spec: ClusterSpec) -> ClusterSpec {
+        if self.has_ipv6() {
+            spec.with_ipv6()
+        } else {
+            spec
+        }
+    }
 }
 
 /// What to show.

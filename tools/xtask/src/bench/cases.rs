@@ -17,67 +17,91 @@ const SETTLE: Duration = Duration::from_secs(8);
 /// One case.
 pub(super) struct Case {
     pub(super) name: &'static str,
+    pub(super) mode: Mode,
     pub(super) run: fn(&Stack, Work) -> Result<Figures, LabError>,
 }
 
 /// All of them, in the table's order.
-pub(super) const ALL: [Case; 10] = [
+pub(super) const ALL: [Case; 14] = [
     Case {
         name: "one_at_a_time_prefix",
+        mode: Mode::Prefix,
         run: |s, w| one_at_a_time(s, w, Mode::Prefix),
     },
     Case {
         name: "one_at_a_time_secondary",
+        mode: Mode::Secondary,
         run: |s, w| one_at_a_time(s, w, Mode::Secondary),
     },
     Case {
+        name: "one_at_a_time_ipv6",
+        mode: Mode::Ipv6,
+        run: |s, w| one_at_a_time(s, w, Mode::Ipv6),
+    },
+    Case {
+        name: "one_at_a_time_dual",
+        mode: Mode::Dual,
+        run: |s, w| one_at_a_time(s, w, Mode::Dual),
+    },
+    Case {
         name: "warm_29_prefix",
+        mode: Mode::Prefix,
         run: |s, w| warm(s, w, Mode::Prefix, 29),
     },
     Case {
         name: "warm_29_secondary",
+        mode: Mode::Secondary,
         run: |s, w| warm(s, w, Mode::Secondary, 29),
     },
     Case {
         name: "warm_110_prefix",
+        mode: Mode::Prefix,
         run: |s, w| warm(s, w, Mode::Prefix, FULL),
     },
     Case {
         name: "warm_110_secondary",
+        mode: Mode::Secondary,
         run: |s, w| warm(s, w, Mode::Secondary, FULL),
     },
     Case {
+        name: "warm_110_ipv6",
+        mode: Mode::Ipv6,
+        run: |s, w| warm(s, w, Mode::Ipv6, FULL),
+    },
+    Case {
+        name: "warm_110_dual",
+        mode: Mode::Dual,
+        run: |s, w| warm(s, w, Mode::Dual, FULL),
+    },
+    Case {
         name: "cold_29_prefix",
+        mode: Mode::Prefix,
         run: |s, _| cold(s, Mode::Prefix, 29),
     },
     Case {
         name: "cold_110_prefix",
+        mode: Mode::Prefix,
         run: |s, _| cold(s, Mode::Prefix, FULL),
     },
     Case {
         name: "cold_110_secondary",
+        mode: Mode::Secondary,
         run: |s, _| cold(s, Mode::Secondary, FULL),
     },
     Case {
         name: "warm_restart",
+        mode: Mode::Prefix,
         run: restart,
     },
 ];
 
-fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Prefix => "prefix",
-        Mode::Secondary => "secondary",
-    }
-}
-
 /// The types that the reference was measured on.
 fn cluster(mode: Mode, daemon: DaemonSpec) -> Result<Cluster, LabError> {
     let instance_type = match mode {
-        Mode::Prefix => "m5.large",
         Mode::Secondary => "m5.4xlarge",
+        Mode::Prefix | Mode::Ipv6 | Mode::Dual => "m5.large",
     };
-    Cluster::start(ClusterSpec::new(daemon, instance_type, 1))
+    Cluster::start(mode.cluster(ClusterSpec::new(daemon, instance_type, 1)))
 }
 
 fn make_pods(cluster: &Cluster, prefix: &str, count: u32) -> Result<Vec<Pod>, LabError> {
@@ -98,8 +122,8 @@ fn calls(cluster: &Cluster) -> u64 {
 fn well_filled(spec: DaemonSpec, mode: Mode) -> DaemonSpec {
     let spec = spec.set("IP_COOLDOWN_PERIOD", 0);
     match mode {
-        Mode::Prefix => spec.set("WARM_PREFIX_TARGET", 7),
         Mode::Secondary => spec.set("WARM_ENI_TARGET", 4),
+        Mode::Prefix | Mode::Ipv6 | Mode::Dual => spec.set("WARM_PREFIX_TARGET", 7),
     }
 }
 
@@ -108,7 +132,7 @@ fn one_at_a_time(stack: &Stack, work: Work, mode: Mode) -> Result<Figures, LabEr
     let spec = stack.spec(mode).set("IP_COOLDOWN_PERIOD", 0);
     let mut cluster = cluster(mode, spec)?;
     stack.start(cluster.node())?;
-    stack.wait_filled(&cluster, 16)?;
+    stack.wait_filled(&cluster, mode, 16)?;
     let runtime = stack.runtime().alone();
     let mut pods = make_pods(&cluster, "one", work.warm_up + work.pairs)?;
     let warm_up = usize::try_from(work.warm_up).unwrap_or(0);
@@ -128,7 +152,7 @@ fn one_at_a_time(stack: &Stack, work: Work, mode: Mode) -> Result<Figures, LabEr
             }
         }
     }
-    let mut figures = Figures::of(&format!("one_at_a_time_{}", word(mode)), stack.name());
+    let mut figures = Figures::of(&format!("one_at_a_time_{}", mode.word()), stack.name());
     take(&mut figures, &tally);
     Ok(figures)
 }
@@ -145,7 +169,7 @@ fn warm(stack: &Stack, work: Work, mode: Mode, count: u32) -> Result<Figures, La
     stack.start(cluster.node())?;
     let at_once = usize::try_from(count).unwrap_or(1);
     // Room for every pod; in prefix mode the pool stops at the node's limit.
-    stack.wait_filled(&cluster, at_once)?;
+    stack.wait_filled(&cluster, mode, at_once)?;
     let runtime = stack.runtime();
     let rules_before = rules(&cluster)?;
     let (mut tally, mut all_up, mut per_pod) = (Tally::default(), Vec::new(), 0.0);
@@ -163,9 +187,9 @@ fn warm(stack: &Stack, work: Work, mode: Mode, count: u32) -> Result<Figures, La
         per_pod = (rules(&cluster)? - rules_before) / f64::from(count);
         tally.extend(adds);
         tally.extend(runtime.del_all(&mut pods, at_once)?);
-        stack.wait_filled(&cluster, at_once)?;
+        stack.wait_filled(&cluster, mode, at_once)?;
     }
-    let mut figures = Figures::of(&format!("warm_{count}_{}", word(mode)), stack.name());
+    let mut figures = Figures::of(&format!("warm_{count}_{}", mode.word()), stack.name());
     take(&mut figures, &tally);
     figures.all_up_s = Some(median(all_up));
     figures.ip_rules_per_pod = Some(per_pod);
@@ -189,7 +213,7 @@ fn cold(stack: &Stack, mode: Mode, count: u32) -> Result<Figures, LabError> {
     let runtime = stack.runtime();
     let tally = runtime.add_all(&mut pods, at_once, Patience::BENCH, |_| ())?;
     lab::interrupt::sleep(SETTLE)?;
-    let mut figures = Figures::of(&format!("cold_{count}_{}", word(mode)), stack.name());
+    let mut figures = Figures::of(&format!("cold_{count}_{}", mode.word()), stack.name());
     figures.ec2_calls = Some(calls(&cluster));
     figures.rss_mib = Some(cluster.nodes()[0].daemon()?.process().rss_mib()?);
     figures.all_up_s = tally.up_after.iter().max().map(Duration::as_secs_f64);
@@ -211,11 +235,11 @@ fn restart(stack: &Stack, work: Work) -> Result<Figures, LabError> {
     let spec = stack.spec(Mode::Prefix).set("IP_COOLDOWN_PERIOD", 0);
     let mut cluster = cluster(Mode::Prefix, spec)?;
     stack.start(cluster.node())?;
-    stack.wait_filled(&cluster, 16)?;
+    stack.wait_filled(&cluster, Mode::Prefix, 16)?;
     let runtime = stack.runtime();
     let mut pods = make_pods(&cluster, "stay", 20)?;
     runtime.add_all(&mut pods, 10, Patience::BENCH, |_| ())?;
-    stack.wait_filled(&cluster, 12)?;
+    stack.wait_filled(&cluster, Mode::Prefix, 12)?;
     lab::interrupt::sleep(SETTLE)?;
     let before = calls(&cluster);
     let (mut starts, mut failed) = (Vec::new(), 0);

@@ -70,6 +70,11 @@ impl Stack {
         if self.peer { "peer" } else { "ours" }
     }
 
+    /// Whether it can run a case.
+    pub(super) fn can(&self, mode: Mode) -> bool {
+        !self.peer || matches!(mode, Mode::Prefix | Mode::Secondary)
+    }
+
     pub(super) fn daemon(&self) -> &Path {
         &self.daemon
     }
@@ -80,7 +85,7 @@ impl Stack {
 
     /// The daemon with the settings of the peer's manifest.
     pub(super) fn spec(&self, mode: Mode) -> DaemonSpec {
-        let mut spec = DaemonSpec::ipamd(&self.daemon, mode == Mode::Prefix);
+        let mut spec = mode.daemon(&self.daemon);
         if !self.peer {
             return spec.set("IPAMD_MAX_PODS", 110);
         }
@@ -141,7 +146,12 @@ impl Stack {
     ///
     /// # Errors
     /// It took too long.
-    pub(super) fn wait_filled(&self, cluster: &Cluster, addresses: usize) -> Result<(), LabError> {
+    pub(super) fn wait_filled(
+        &self,
+        cluster: &Cluster,
+        mode: Mode,
+        addresses: usize,
+    ) -> Result<(), LabError> {
         let Some(node) = cluster.nodes().first() else {
             return Ok(());
         };
@@ -150,7 +160,16 @@ impl Stack {
             // Not those of an ENI whose link is still to come: an ADD would wait for it.
             let filled = |p: &lab::snapshot::Snapshot| {
                 let ready = p.enis.iter().filter(|e| e.phase == "ready");
-                let there: u32 = ready.flat_map(|e| &e.blocks).map(|b| b.free).sum();
+                let blocks: Vec<_> = ready.flat_map(|e| &e.blocks).collect();
+                let v4 = blocks.iter().filter(|b| !b.block.contains("::"));
+                let v4: u32 = v4.map(|b| b.free).sum();
+                let v6 = blocks.iter().any(|b| b.block.contains("::"));
+                let there = match mode {
+                    Mode::Prefix | Mode::Secondary => v4,
+                    Mode::Dual if v6 => v4,
+                    Mode::Ipv6 if v6 => u32::MAX,
+                    Mode::Dual | Mode::Ipv6 => 0,
+                };
                 p.totals.free.min(there) >= free
             };
             return node
@@ -158,7 +177,7 @@ impl Stack {
                 .map(drop);
         }
         let began = std::time::Instant::now();
-        while given(cluster, node.name()) < addresses {
+        while mode != Mode::Ipv6 && given(cluster, node.name()) < addresses {
             node.daemon()?.check_running()?;
             if began.elapsed() > FILL_LIMIT {
                 let what = format!("{addresses} addresses on {}", node.name());

@@ -38,6 +38,7 @@ pub(super) fn draw(results: &Results) -> String {
             ratio.map_or("-".into(), |r| format!("{r:.1}x"))
         ));
     }
+    lines.extend(against_ipv4(results));
     lines.push(
         "* reference figures of Amazon's CNI 1.23.1 from another run on a quiet 2-core VM;".into(),
     );
@@ -45,6 +46,34 @@ pub(super) fn draw(results: &Results) -> String {
         "  with --peer DIR it is measured here. Connections per second are not measured.".into(),
     );
     lines.join("\n")
+}
+
+/// What IPv6, and both, take beside IPv4: at most 1.2 times as long.
+fn against_ipv4(results: &Results) -> Vec<String> {
+    let p50 = |name: &str, pick: Pick| results.find(name, "ours").and_then(pick);
+    let add: Pick = |f| f.add_ms.map(|q| q.p50);
+    let del: Pick = |f| f.del_ms.map(|q| q.p50);
+    let all: Pick = |f| f.all_up_s;
+    let mut lines = Vec::new();
+    for (what, case, pick) in [
+        ("ADD, one at a time, p50", "one_at_a_time", add),
+        ("DEL, one at a time, p50", "one_at_a_time", del),
+        ("110 ADDs at once, warm", "warm_110", all),
+    ] {
+        for mode in ["ipv6", "dual"] {
+            let ours = p50(&format!("{case}_{mode}"), pick);
+            let v4 = p50(&format!("{case}_prefix"), pick).filter(|v4| *v4 > 0.0);
+            if let Some((ours, v4)) = ours.zip(v4) {
+                let times = ours / v4;
+                lines.push(format!(
+                    "{what}, {mode}: {} beside {}, {times:.2} times (target: 1.2)",
+                    number(Some(ours)),
+                    number(Some(v4))
+                ));
+            }
+        }
+    }
+    lines
 }
 
 fn number(value: Option<f64>) -> String {

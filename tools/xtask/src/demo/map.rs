@@ -35,6 +35,11 @@ fn draw_eni(eni: &Eni) -> Vec<String> {
         .partition(|block| !block.block.contains('/'));
     for block in prefixes {
         let state = state(block);
+        if block.free > 1 << 30 {
+            let used = block.used.len();
+            lines.push(format!("    {:<18} {used} used{state}", block.block));
+            continue;
+        }
         lines.push(format!("    {:<18} {}{state}", block.block, cells(block)));
     }
     if !singles.is_empty() {

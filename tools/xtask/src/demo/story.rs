@@ -2,11 +2,9 @@
 
 use super::report::Report;
 use super::screen::Screen;
-use super::{Mode, Options, map, sabotage};
+use super::{Options, map, sabotage};
 use lab::check::{self, Wrong};
-use lab::{
-    Cluster, ClusterSpec, DaemonSpec, LabError, News, Node, Patience, Pod, Programs, Runtime, probe,
-};
+use lab::{Cluster, ClusterSpec, LabError, News, Node, Patience, Pod, Programs, Runtime, probe};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -36,10 +34,7 @@ pub(super) fn tell(
         "{NODES} nodes of type {}, {} pods each, {}",
         options.instance_type,
         options.pods,
-        match options.mode {
-            Mode::Prefix => "/28 prefixes",
-            Mode::Secondary => "secondary addresses",
-        }
+        options.mode.words()
     ));
     let mut cluster = build(options, programs, screen)?;
     report.nodes = cluster.nodes().len();
@@ -54,11 +49,12 @@ pub(super) fn tell(
 
 fn build(options: &Options, programs: &Programs, screen: &Screen) -> Result<Cluster, LabError> {
     let max_pods = options.pods.max(110);
-    let daemon = DaemonSpec::ipamd(&programs.daemon, options.mode == Mode::Prefix)
-        .set("IPAMD_MAX_PODS", max_pods);
+    let daemon = options.mode.daemon(&programs.daemon);
+    let daemon = daemon.set("IPAMD_MAX_PODS", max_pods);
     let phase = screen.phase("VPC with two subnets");
     let nodes = u8::try_from(NODES).unwrap_or(u8::MAX);
-    let cluster = Cluster::start(ClusterSpec::new(daemon, &options.instance_type, nodes))?;
+    let spec = ClusterSpec::new(daemon, &options.instance_type, nodes);
+    let cluster = Cluster::start(options.mode.cluster(spec))?;
     let subnets: Vec<_> = cluster
         .sim()
         .vpc()
