@@ -47,12 +47,14 @@ pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
 pub const PRIO_LOCAL_PODS: u32 = 512;
 /// `ip rule` priority: traffic marked for the main table (leaves by the primary ENI).
 pub const PRIO_MARKED_MAIN: u32 = 1024;
+/// `ip rule` priority: destinations that are always looked up in the main table.
+pub const PRIO_SERVICES: u32 = 1535;
 /// `ip rule` priority: source block to its ENI's table.
 pub const PRIO_BLOCK: u32 = 1536;
 /// `ip rule` priority: a secondary ENI's own primary address.
 pub const PRIO_ENI_ADDRESS: u32 = 32765;
 
-/// The packet mark bit that sends traffic by the primary ENI.
+/// The packet mark bit that sends traffic by the primary ENI, unless another is chosen.
 pub const MARK_MAIN: u32 = 0x80;
 /// The packet mark bits that name an ENI by its table for single addresses: between the bits of
 /// [`MARK_MAIN`] and of kube-proxy (0xc000), and outside Calico's (0xffff0000).

@@ -159,9 +159,11 @@ fn wanted(
         pod_if_prefix: settings.veth_prefix.clone(),
         inside,
         source: (settings.snat && settings.policy.wants(Family::V4)).then_some(facts.node_ip),
+        mark: settings.mark,
         ..Nat::default()
     };
-    let wiring = host_wiring(&inputs, settings.eni_mtu, nat).with_six(six(settings, facts));
+    let wiring = host_wiring(&inputs, settings.eni_mtu, nat, &settings.services)
+        .with_six(six(settings, facts));
     (wiring, blocks.into_iter().flatten().collect())
 }
 

@@ -11,6 +11,7 @@ mod notices;
 pub mod owner;
 mod parked;
 pub mod ports;
+mod reroute;
 mod retry;
 mod run;
 pub mod settings;

@@ -22,7 +22,8 @@ use crate::host::Host;
 use crate::notice::Notice;
 use crate::notices::Notices;
 use crate::parked::{Lot, no_address};
-use crate::ports::{Loaded, NodeFacts, Write};
+use crate::ports::{HostNetError, Loaded, NodeFacts, Write};
+use crate::reroute::Reroute;
 use crate::retry::Retry;
 use crate::settings::Settings;
 use crate::task::{Outcome, Task};
@@ -56,6 +57,7 @@ pub struct Owner {
     lot: Lot,
     host: Host,
     forget: Forget,
+    reroute: Reroute,
     sweep_retry: Retry,
     in_flight: BTreeSet<EniHandle>,
     describing: bool,
@@ -106,6 +108,7 @@ impl Owner {
             self.wake_at,
             self.lot.next_deadline(),
             self.host.wake_at(),
+            self.reroute.wake_at().filter(|_| self.surveyed),
             self.orphans.wake_at(),
             self.local_wake(),
             self.metadata_retry.at().filter(|_| !self.reading_metadata),
@@ -219,8 +222,15 @@ impl Owner {
                 Task::Sweep(_) => self.sweeping = false,
                 Task::LookForOrphans | Task::CleanUp(_) => self.orphans.not_begun(now),
                 Task::Forget(_) => self.forget.not_begun(now),
+                Task::Reroute(pods) => {
+                    let error = HostNetError {
+                        what: "not tried".into(),
+                        cause: error.into(),
+                    };
+                    self.reroute.done(pods, Err(error), now);
+                }
                 Task::ApplyHost(wiring, blocks) => {
-                    let error = crate::ports::HostNetError {
+                    let error = HostNetError {
                         what: "not tried".into(),
                         cause: error.into(),
                     };
@@ -325,6 +335,7 @@ impl Owner {
             Outcome::Orphans(result) => self.judge_orphans(result, now),
             Outcome::CleanedUp(done) => self.cleaned_up(done, now),
             Outcome::Swept(leftovers, result) => self.swept(&leftovers, result, now),
+            Outcome::Rerouted(pods, result) => self.reroute.done(pods, result, now),
             Outcome::Forgotten(traces, result) => {
                 let notices = &mut self.notices;
                 self.forget

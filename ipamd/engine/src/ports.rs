@@ -154,6 +154,9 @@ pub trait HostNet: Send + Sync {
     fn apply(&self, wiring: HostWiring) -> Fut<'_, Result<Applied, HostNetError>>;
     /// Removes what a finished pod left behind: its host route and its veth.
     fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>>;
+    /// Gives pods their host routes back: each that the kernel routes nowhere, by whatever metric, and
+    /// whose link is there and up.
+    fn reroute(&self, pods: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>>;
     /// Looks for the links of finished pods, and makes the kernel forget every connection (conntrack
     /// entry) that names an address without one, in either direction. Other addresses' connections
     /// are left alone.
@@ -229,7 +232,7 @@ pub struct Foreign {
     pub undone: bool,
 }
 
-/// See [`HostNet::sweep`].
+/// See [`HostNet::sweep`] and [`HostNet::reroute`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     /// The pod's address.

@@ -20,6 +20,10 @@ pub struct Settings {
     pub snat: bool,
     /// Destinations that keep the pod's address besides the VPC.
     pub snat_exclude: Vec<ipnet::IpNet>,
+    /// Mark bits of what leaves by the primary ENI.
+    pub mark: u32,
+    /// Destinations that are always looked up in the main table.
+    pub services: Vec<ipnet::IpNet>,
     /// How long an ADD waits for an address if its caller does not say. Default 30 s: the kubelet
     /// retries a failed ADD only after 11-15 s.
     pub add_timeout: Duration,

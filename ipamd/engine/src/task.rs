@@ -23,6 +23,8 @@ pub enum Task {
     ApplyHost(HostWiring, Vec<Block>),
     /// Remove what finished pods left behind.
     Sweep(Vec<Leftover>),
+    /// Give pods their host routes back.
+    Reroute(Vec<Leftover>),
     /// Make the kernel forget finished pods' connections.
     Forget(Vec<Trace>),
     /// Look for ENIs that nobody has any more.
@@ -55,6 +57,8 @@ pub enum Outcome {
     Host(HostWiring, Vec<Block>, Result<Applied, HostNetError>),
     /// Of [`Task::Sweep`].
     Swept(Vec<Leftover>, Result<(), HostNetError>),
+    /// Of [`Task::Reroute`].
+    Rerouted(Vec<Leftover>, Result<(), HostNetError>),
     /// Of [`Task::Forget`].
     Forgotten(Vec<Trace>, Result<Forgotten, HostNetError>),
     /// Of [`Task::LookForOrphans`].
@@ -235,6 +239,12 @@ pub async fn act(
                 .await
                 .unwrap_or_else(|_| Err(late("remove leftovers")));
             Outcome::Swept(leftovers, result)
+        }
+        Task::Reroute(pods) => {
+            let result = tokio::time::timeout(BACKSTOP, host.reroute(pods.clone()))
+                .await
+                .unwrap_or_else(|_| Err(late("put routes back")));
+            Outcome::Rerouted(pods, result)
         }
         Task::Forget(traces) => {
             let result = tokio::time::timeout(BACKSTOP, host.forget(traces.clone()))

@@ -30,9 +30,8 @@ pub(super) fn veth_prefix(read: &mut Reader<'_>) -> String {
 }
 
 /// IPv6 and unreadable entries are skipped, as Amazon's CNI does.
-pub(super) fn snat_exclude(read: &mut Reader<'_>) -> Vec<IpNet> {
-    const NAME: &str = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS";
-    let text = read.text(NAME).unwrap_or_default();
+pub(super) fn v4_nets(read: &mut Reader<'_>, name: &str) -> Vec<IpNet> {
+    let text = read.text(name).unwrap_or_default();
     let mut nets = Vec::new();
     for entry in text
         .split(',')
@@ -43,7 +42,7 @@ pub(super) fn snat_exclude(read: &mut Reader<'_>) -> Vec<IpNet> {
             Ok(net) => nets.push(IpNet::V4(net.trunc())),
             Err(_) => read.tell(
                 Severity::Mistake,
-                NAME,
+                name,
                 format!(
                     "\"{}\" is not an IPv4 CIDR; skipping it",
                     entry.escape_debug()

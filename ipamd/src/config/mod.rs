@@ -9,6 +9,7 @@ mod cluster;
 mod families;
 mod finding;
 mod lists;
+mod mark;
 mod read;
 mod rows;
 mod source;
@@ -190,7 +191,9 @@ fn engine(read: &mut Reader<'_>) -> Settings {
         eni_mtu,
         pod_mtu: read.strict_number("POD_MTU", mtus).unwrap_or(eni_mtu),
         snat: !read.flag("AWS_VPC_K8S_CNI_EXTERNALSNAT"),
-        snat_exclude: lists::snat_exclude(read),
+        snat_exclude: lists::v4_nets(read, "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
+        mark: mark::connmark(read),
+        services: lists::v4_nets(read, "AWS_EXTERNAL_SERVICE_CIDRS"),
         add_timeout: millis(read.number("IPAMD_ADD_TIMEOUT_MS", 1..=LONGEST_MS), 30_000),
         security_groups: lists::security_groups(read),
         provisioning: !read.flag("DISABLE_NETWORK_RESOURCE_PROVISIONING"),

@@ -10,6 +10,7 @@ mod links;
 mod monitor;
 mod netlink;
 mod nft;
+mod reroute;
 mod routes;
 mod rules;
 mod six;
@@ -44,10 +45,17 @@ pub struct KernelNet {
 #[derive(Debug, Default)]
 struct State {
     wiring: Option<HostWiring>,
-    /// The script that `nft` has carried out.
-    script: Option<String>,
-    /// Likewise, of the egress tables.
-    egress: Option<String>,
+    /// Translation and marks.
+    nat: nft::Kept,
+    /// Egress of the other family.
+    egress: nft::Kept,
+}
+
+impl State {
+    /// How often tables were replaced.
+    fn replaced(&self) -> u64 {
+        self.nat.replaced() + self.egress.replaced()
+    }
 }
 
 impl KernelNet {
@@ -80,7 +88,7 @@ impl KernelNet {
 
     async fn make_so(&self, wiring: HostWiring) -> Result<Applied, HostNetError> {
         let mut state = self.state.lock().await;
-        let applied = self.converge(&wiring, &mut state).await;
+        let applied = self.converge(&wiring, &mut state, false).await;
         state.wiring = Some(wiring);
         applied
     }
@@ -91,10 +99,11 @@ impl KernelNet {
         let Some(wiring) = state.wiring.take() else {
             return Ok((false, Vec::new()));
         };
-        let before = self.netlink.changes();
-        let done = self.converge(&wiring, &mut state).await;
+        let before = (self.netlink.changes(), state.replaced());
+        let done = self.converge(&wiring, &mut state, true).await;
         state.wiring = Some(wiring);
-        done.map(|applied| (self.netlink.changes() != before, applied.foreign))
+        let after = (self.netlink.changes(), state.replaced());
+        done.map(|applied| (after != before, applied.foreign))
     }
 
     /// The MTU that a link was given, if it is an ENI's.
@@ -103,11 +112,12 @@ impl KernelNet {
         enis.get(&index).copied()
     }
 
-    /// Every part is tried; the first failure is told.
+    /// Every part is tried; the first failure is told. `suspect`: others may have changed our tables.
     async fn converge(
         &self,
         wiring: &HostWiring,
         state: &mut State,
+        suspect: bool,
     ) -> Result<Applied, HostNetError> {
         let doing = |error: netlink::Refused| error.while_doing("reading links and routes");
         let links = links::candidates(&self.netlink, &self.settings.veth_prefix)
@@ -150,26 +160,25 @@ impl KernelNet {
             .iter()
             .find(|eni| eni.primary)
             .and_then(|eni| links.get(&eni.mac));
-        if let Err(error) = self
-            .translate(wiring, primary.map(|link| link.name.as_str()), state)
-            .await
-        {
+        let primary = primary.map(|link| link.name.as_str());
+        if let Err(error) = self.translate(wiring, primary, state, suspect).await {
             failure = failure.or(Some(error));
         }
-        let primary = primary.map(|link| link.name.as_str());
-        failure = failure.or(self.six(wiring, primary, state).await.err());
+        let done = self.six(wiring, primary, state, suspect).await;
+        failure = failure.or(done.err());
         match failure {
             Some(error) => Err(error),
             None => Ok(applied),
         }
     }
 
-    /// Runs `nft` only if something changed.
+    /// Translation and marks.
     async fn translate(
         &self,
         wiring: &HostWiring,
         primary: Option<&str>,
         state: &mut State,
+        suspect: bool,
     ) -> Result<(), HostNetError> {
         let options = nft::Options {
             primary,
@@ -177,11 +186,11 @@ impl KernelNet {
             ports: self.settings.snat_ports,
         };
         let script = nft::script(&wiring.nat, options);
-        if state.script.as_ref() != Some(&script) {
-            nft::run(&self.settings.nft, &script).await?;
-            state.script = Some(script);
-        }
-        Ok(())
+        let tables = [("ip", nft::TABLE)];
+        state
+            .nat
+            .make(&self.settings.nft, script, &tables, suspect)
+            .await
     }
 
     /// Whether a link of this name is a pod's.
@@ -215,6 +224,10 @@ impl HostNet for KernelNet {
 
     fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>> {
         Box::pin(self.sweep_all(leftovers))
+    }
+
+    fn reroute(&self, pods: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>> {
+        Box::pin(self.reroute_all(pods))
     }
 
     fn forget(&self, traces: Vec<Trace>) -> Fut<'_, Result<Forgotten, HostNetError>> {

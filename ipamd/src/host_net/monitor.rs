@@ -2,6 +2,7 @@
 //! take away.
 
 use super::netlink::Netlink;
+use super::nft::Events;
 use super::truce::Truce;
 use super::{KernelNet, eni_mac, links, routes, rules};
 use ipam_engine::Handle;
@@ -21,6 +22,8 @@ use futures_util::StreamExt;
 
 /// After a repair that failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Everything is compared again so often, for what no event told of.
+const LOOK: Duration = Duration::from_secs(60);
 /// Receive buffer, bytes: some thousand events.
 const BUFFER: usize = 1 << 20;
 
@@ -46,17 +49,21 @@ pub fn watch(
     // A smaller buffer only means more overruns, which are handled.
     let _ = connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER);
     tokio::spawn(connection);
+    let mut tables = Events::open()
+        .inspect_err(|error| tracing::warn!(%error, "can't listen to nftables"))
+        .ok();
     Ok(async move {
         let mut monitor = Monitor {
             net,
             engine,
             names: BTreeMap::new(),
             repair: None,
+            look: Instant::now() + LOOK,
             truce: Truce::default(),
         };
         monitor.learn_names().await;
         loop {
-            let due = monitor.repair;
+            let due = monitor.repair.unwrap_or(monitor.look);
             tokio::select! {
                 message = messages.next() => {
                     let Some((message, _)) = message else {
@@ -67,7 +74,14 @@ pub fn watch(
                         return;
                     }
                 }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                changed = ours(tables.as_mut()) => match changed {
+                    Ok(()) => monitor.repair_soon(),
+                    Err(error) => {
+                        tracing::warn!(%error, "nftables is no longer listened to");
+                        tables = None;
+                    }
+                },
+                () = sleep_until(due) => {
                     if !monitor.restore().await {
                         return;
                     }
@@ -77,6 +91,14 @@ pub fn watch(
     })
 }
 
+/// For ever, where nothing can be heard.
+async fn ours(tables: Option<&mut Events>) -> io::Result<()> {
+    match tables {
+        Some(tables) => tables.ours().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Monitor {
     net: Arc<KernelNet>,
     engine: Handle,
@@ -84,6 +106,8 @@ struct Monitor {
     names: BTreeMap<u32, String>,
     /// When to make the wiring true again.
     repair: Option<Instant>,
+    /// When to do so in any case.
+    look: Instant,
     truce: Truce,
 }
 
@@ -217,6 +241,7 @@ impl Monitor {
     /// `false`: the engine has ended.
     async fn restore(&mut self) -> bool {
         self.repair = None;
+        self.look = Instant::now() + LOOK;
         let (changed, mut foreign) = match self.net.restore().await {
             Ok(done) => done,
             Err(error) => {

@@ -23,6 +23,8 @@ pub(super) const ENOENT: i32 = 2;
 pub(super) const ESRCH: i32 = 3;
 /// No such link.
 pub(super) const ENODEV: i32 = 19;
+/// The link is down.
+pub(super) const ENETDOWN: i32 = 100;
 /// No such address.
 pub(super) const EADDRNOTAVAIL: i32 = 99;
 /// The kernel has no such family (IPv6 switched off).

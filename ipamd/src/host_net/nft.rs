@@ -1,26 +1,16 @@
-//! NAT and marks: one nftables table of our own, replaced as a whole in one transaction.
+//! Our nftables tables: each is replaced as a whole, all in one transaction, by the program `nft`.
 //!
-//! ```text
-//! prerouting, before routing     a packet from a pod:
-//!   a connection's first way     to outside the VPC: mark 0x80 (leave by the primary ENI)
-//!                                single addresses: mark of the ENI (leave by that ENI)
-//!   a connection's way back      came in by the node's own address: mark 0x80
-//! postrouting, srcnat            marked 0x80, not to a pod: gets the node's address
-//! ```
-//!
-//! The decision is made after kube-proxy's translation (priority dstnat + 10), in a chain of type
-//! filter: one of type nat would not see connections that are translated already. Marks are changed
-//! bit by bit: the others are other people's. Ways back of connections that came in from outside the
-//! VPC are not marked: they leave by the ENI they came in by. The node's own traffic is never
-//! touched.
+//! Owns the tables called [`TABLE`] and [`EGRESS_TABLE`] and touches no other, and sees whether they are
+//! as they were made. What is in them is text, made elsewhere.
+
+mod events;
+mod v4;
+
+pub(super) use events::Events;
 
 use crate::config::SnatPorts;
-use ipam_core::wiring::{MARK_ENI_MASK, MARK_MAIN, Nat};
+use ipam_core::wiring::Nat;
 use ipam_engine::ports::HostNetError;
-use ipnet::{IpNet, Ipv4Net};
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -28,12 +18,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Our table; no other is ever touched.
+/// Our table of translation and marks.
 pub(super) const TABLE: &str = "ipamd";
+/// Our tables of egress, in each family.
+pub(super) const EGRESS_TABLE: &str = "ipamd_egress";
 /// `nft` takes some milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the table depends on besides the wiring.
+/// What the tables depend on besides the wiring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options<'a> {
     /// The primary ENI's link.
@@ -43,139 +35,101 @@ pub(super) struct Options<'a> {
     pub(super) ports: SnatPorts,
 }
 
-/// The transaction that makes the table be as `nat` says.
+/// The transaction that makes the tables be as `nat` says.
 pub(super) fn script(nat: &Nat, options: Options<'_>) -> String {
-    let mut out = String::new();
-    // "add" makes sure that there is something to delete; the three take effect as one.
-    let _ = writeln!(
-        out,
-        "add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{"
-    );
-    let pods = format!("iifname \"{}*\"", nat.pod_if_prefix);
-    let marks = eni_marks(nat);
-    inside_set(&mut out, nat);
-    eni_chains(&mut out, &marks);
+    v4::table(nat, options)
+}
 
-    let _ = writeln!(out, " chain prerouting {{");
-    let _ = writeln!(
-        out,
-        "  type filter hook prerouting priority dstnat + 10; policy accept;"
-    );
-    if !marks.is_empty() {
-        let _ = writeln!(out, "  {pods} ip saddr vmap @enis");
-    }
-    let _ = writeln!(out, " }}");
+/// Tables as they were made, and as the kernel had them then.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    script: Option<String>,
+    seen: String,
+    replaced: u64,
+}
 
-    let _ = writeln!(out, " chain outside {{");
-    let _ = writeln!(
-        out,
-        "  type filter hook prerouting priority dstnat + 11; policy accept;"
-    );
-    if nat.source.is_some() {
-        let _ = writeln!(
-            out,
-            "  {pods} ct direction original ip daddr != @inside meta mark set meta mark or \
-             {MARK_MAIN:#x}"
-        );
+impl Kept {
+    /// How often they were replaced.
+    pub(super) const fn replaced(&self) -> u64 {
+        self.replaced
     }
-    if let Some(primary) = options.primary.filter(|_| options.node_port) {
-        let _ = writeln!(
-            out,
-            "  {pods} ct direction reply ct mark and {MARK_MAIN:#x} == {MARK_MAIN:#x} meta mark \
-             set meta mark or {MARK_MAIN:#x}"
-        );
-        let _ = writeln!(out, " }}\n chain nodeport {{");
-        let _ = writeln!(
-            out,
-            "  type filter hook prerouting priority mangle; policy accept;"
-        );
-        let _ = writeln!(
-            out,
-            "  iifname \"{primary}\" fib daddr . iif type local ct mark set ct mark or \
-             {MARK_MAIN:#x}"
-        );
-    }
-    let _ = writeln!(out, " }}");
 
-    if let Some(source) = nat.source {
-        let _ = writeln!(out, " chain postrouting {{");
-        let _ = writeln!(
-            out,
-            "  type nat hook postrouting priority srcnat; policy accept;"
-        );
-        let _ = writeln!(
-            out,
-            "  meta mark and {MARK_MAIN:#x} == {MARK_MAIN:#x} oifname != \"{}*\" ip daddr != \
-             @inside fib daddr type != local snat to {source}{}",
-            nat.pod_if_prefix,
-            match options.ports {
-                SnatPorts::FullyRandom => " fully-random",
-                SnatPorts::Random => " random",
-                SnatPorts::Kept => "",
+    /// Hands the transaction to `nft` if it is another one, or if the tables that it makes are
+    /// `suspect`, and not as they were.
+    pub(super) async fn make(
+        &mut self,
+        nft: &Path,
+        script: String,
+        tables: &[(&str, &str)],
+        suspect: bool,
+    ) -> Result<(), HostNetError> {
+        if self.script.as_ref() == Some(&script) {
+            // A table that can't be listed is not there.
+            let whole = !suspect || look(nft, tables).await.is_ok_and(|now| now == self.seen);
+            if whole {
+                return Ok(());
             }
-        );
-        let _ = writeln!(out, " }}");
+            tracing::warn!("our nftables tables were changed by another program and are put right");
+        }
+        self.script = None;
+        program(nft, &script, "replacing nftables tables").await?;
+        self.seen = look(nft, tables).await?;
+        self.script = Some(script);
+        self.replaced += 1;
+        Ok(())
     }
-    out.push_str("}\n");
+}
+
+/// What the kernel has of these tables, to be compared with an earlier look.
+async fn look(nft: &Path, tables: &[(&str, &str)]) -> Result<String, HostNetError> {
+    if tables.is_empty() {
+        return Ok(String::new());
+    }
+    let list = |(family, table): &(&str, &str)| format!("list table {family} {table}\n");
+    let script: String = tables.iter().map(list).collect();
+    let text = program(nft, &script, "reading nftables tables").await?;
+    Ok(normal(&text))
+}
+
+/// Rules keep their order; elements, which have none in the kernel, are sorted.
+fn normal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut elements: Option<Vec<&str>> = None;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("elements = {") {
+            elements = Some(Vec::new());
+        }
+        match &mut elements {
+            Some(list) => list.extend(line.split(',').map(|part| {
+                part.trim_start_matches("elements = {")
+                    .trim_end_matches('}')
+                    .trim()
+            })),
+            None => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+        if line.ends_with('}')
+            && let Some(mut list) = elements.take()
+        {
+            list.sort_unstable();
+            out.push_str(&list.join("\n"));
+            out.push('\n');
+        }
+    }
     out
 }
 
-/// Single IPv4 addresses on secondary ENIs. (IPv6 pods need no translation and no marks yet.)
-fn eni_marks(nat: &Nat) -> Vec<(Ipv4Addr, u32)> {
-    let v4 = |(ip, mark): (&IpAddr, &u32)| match ip {
-        IpAddr::V4(ip) => Some((*ip, mark & MARK_ENI_MASK)),
-        IpAddr::V6(_) => None,
-    };
-    nat.eni_marks.iter().filter_map(v4).collect()
-}
-
-fn inside_set(out: &mut String, nat: &Nat) {
-    let v4 = nat.inside.iter().filter_map(|net| match net {
-        IpNet::V4(net) => Some(net.trunc()),
-        IpNet::V6(_) => None,
-    });
-    let nets = Ipv4Net::aggregate(&v4.collect());
-    let _ = writeln!(out, " set inside {{\n  type ipv4_addr; flags interval;");
-    if !nets.is_empty() {
-        let list: Vec<String> = nets.iter().map(ToString::to_string).collect();
-        let _ = writeln!(out, "  elements = {{ {} }}", list.join(", "));
-    }
-    let _ = writeln!(out, " }}");
-}
-
-/// One chain an ENI, and the map that leads to it: what a packet costs does not grow with ENIs.
-fn eni_chains(out: &mut String, marks: &[(Ipv4Addr, u32)]) {
-    let enis: BTreeSet<u32> = marks.iter().map(|(_, mark)| *mark).collect();
-    for mark in &enis {
-        let keep = !MARK_ENI_MASK;
-        let _ = writeln!(
-            out,
-            " chain eni-{mark:x} {{ meta mark set meta mark and {keep:#x} or {mark:#x}; }}"
-        );
-    }
-    if !marks.is_empty() {
-        let list: Vec<String> = marks
-            .iter()
-            .map(|(ip, mark)| format!("{ip} : jump eni-{mark:x}"))
-            .collect();
-        let _ = writeln!(
-            out,
-            " map enis {{\n  type ipv4_addr : verdict;\n  elements = {{ {} }}\n }}",
-            list.join(", ")
-        );
-    }
-}
-
-/// Hands a script to `nft`.
-pub(super) async fn run(nft: &Path, script: &str) -> Result<(), HostNetError> {
+async fn program(nft: &Path, script: &str, doing: &str) -> Result<String, HostNetError> {
     let failed = |cause: String| HostNetError {
-        what: "replacing the nftables table".into(),
+        what: doing.into(),
         cause,
     };
     let mut child = Command::new(nft)
-        .args(["-f", "-"])
+        .args(["--stateless", "-f", "-"])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -192,10 +146,32 @@ pub(super) async fn run(nft: &Path, script: &str) -> Result<(), HostNetError> {
             nft.display()
         ))),
         Ok(Err(error)) => Err(failed(error.to_string())),
-        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
         Ok(Ok(output)) => {
             let words = String::from_utf8_lossy(&output.stderr);
             Err(failed(words.trim().chars().take(500).collect()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_elements_may_change_places() {
+        let table = |elements: &str, rules: &str| {
+            normal(&format!(
+                "table ip ipamd {{\n\tmap enis {{\n\t\telements = {{ {elements} }}\n\t}}\n\tchain \
+                 a {{\n{rules}\n\t}}\n}}\n"
+            ))
+        };
+        let one = table("10.0.0.1 : jump a,\n\t\t 10.0.0.2 : jump a", "x\ny");
+        assert_eq!(one, table("10.0.0.2 : jump a, 10.0.0.1 : jump a", "x\ny"));
+        assert_ne!(one, table("10.0.0.1 : jump a", "x\ny"));
+        assert_ne!(one, table("10.0.0.2 : jump a, 10.0.0.1 : jump b", "x\ny"));
+        assert_ne!(one, table("10.0.0.2 : jump a, 10.0.0.1 : jump a", "y\nx"));
     }
 }

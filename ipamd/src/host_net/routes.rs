@@ -171,6 +171,20 @@ pub(super) async fn remove(netlink: &Netlink, route: &Seen) -> Result<(), Refuse
         .await
 }
 
+/// A pod's host route, as the plugin makes it.
+pub(super) fn of_pod(address: IpAddr, link: u32) -> RouteMessage {
+    let route = Route {
+        dst: address.into(),
+        via: None,
+        dev: String::new(),
+        scope: Scope::Link,
+        table: TABLE_MAIN,
+    };
+    let mut message = message(&route, link);
+    message.header.protocol = RouteProtocol::Boot;
+    message
+}
+
 fn message(route: &Route, link: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     let header = &mut message.header;

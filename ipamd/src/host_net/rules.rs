@@ -3,7 +3,7 @@
 use super::links::family;
 use super::netlink::{EAFNOSUPPORT, EEXIST, ENOENT, EOPNOTSUPP, Netlink, Refused};
 use ipam_core::wiring::{
-    MARK_ENI_MASK, MARK_MAIN, PRIO_BLOCK, PRIO_ENI_ADDRESS, PRIO_LOCAL_PODS, PRIO_MARKED_MAIN,
+    MARK_ENI_MASK, PRIO_BLOCK, PRIO_ENI_ADDRESS, PRIO_LOCAL_PODS, PRIO_MARKED_MAIN, PRIO_SERVICES,
     Rule, TABLE_MAIN,
 };
 use ipam_engine::ports::HostNetError;
@@ -80,7 +80,15 @@ async fn all(netlink: &Netlink) -> Result<BTreeSet<Rule>, Refused> {
 pub(super) fn is_ours(rule: &Rule) -> bool {
     match rule.priority {
         PRIO_LOCAL_PODS => rule.suppress_prefix_len.is_some() && rule.to.is_none(),
-        PRIO_MARKED_MAIN => rule.fwmark == Some((MARK_MAIN, MARK_MAIN)),
+        // Whatever the mark: it may have been another before a restart.
+        PRIO_MARKED_MAIN => {
+            let marked = rule.fwmark.is_some_and(|(mark, mask)| mark == mask);
+            marked && rule.from.is_none() && rule.to.is_none() && rule.table == TABLE_MAIN
+        }
+        PRIO_SERVICES => {
+            let to = rule.to.is_some() && rule.from.is_none() && rule.fwmark.is_none();
+            to && rule.table == TABLE_MAIN
+        }
         PRIO_BLOCK => match (rule.fwmark, rule.from) {
             (Some((_, mask)), None) => mask == MARK_ENI_MASK,
             (None, Some(from)) => from.prefix_len() < from.max_prefix_len(),

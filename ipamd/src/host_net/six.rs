@@ -14,8 +14,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// Our tables; no other is ever touched.
-const TABLE: &str = "ipamd_egress";
+use nft::EGRESS_TABLE as TABLE;
 
 impl KernelNet {
     /// Makes it so. `primary` is the primary ENI's link.
@@ -24,16 +23,22 @@ impl KernelNet {
         wiring: &HostWiring,
         primary: Option<&str>,
         state: &mut State,
+        suspect: bool,
     ) -> Result<(), HostNetError> {
         if let Some(primary) = primary.filter(|_| wiring.six.forwards) {
             forward(primary)?;
         }
         let script = script(&wiring.six.egress, &wiring.nat.pod_if_prefix);
-        if state.egress.as_ref() != Some(&script) {
-            nft::run(&self.settings.nft, &script).await?;
-            state.egress = Some(script);
-        }
-        Ok(())
+        let tables: Vec<(&str, &str)> = wiring
+            .six
+            .egress
+            .iter()
+            .map(|egress| (family(egress), TABLE))
+            .collect();
+        state
+            .egress
+            .make(&self.settings.nft, script, &tables, suspect)
+            .await
     }
 }
 
@@ -61,6 +66,13 @@ fn set(key: &str, value: &str) -> Result<(), HostNetError> {
     })
 }
 
+const fn family(egress: &Egress) -> &'static str {
+    match egress.source {
+        IpAddr::V4(_) => "ip",
+        IpAddr::V6(_) => "ip6",
+    }
+}
+
 /// The transaction that makes both tables be as `egress` says. "add" makes sure that there is something
 /// to delete.
 fn script(egress: &[Egress], pod_if_prefix: &str) -> String {
@@ -71,11 +83,8 @@ fn script(egress: &[Egress], pod_if_prefix: &str) -> String {
             "add table {family} {TABLE}\ndelete table {family} {TABLE}"
         );
     }
-    for Egress { range, source } in egress {
-        let family = match source {
-            IpAddr::V4(_) => "ip",
-            IpAddr::V6(_) => "ip6",
-        };
+    for one in egress {
+        let (family, Egress { range, source }) = (family(one), one);
         let _ = writeln!(
             out,
             "table {family} {TABLE} {{\n\

@@ -2,6 +2,7 @@
 //! user (a user namespace), and leaves nothing behind.
 
 mod connections;
+mod repair;
 mod tools;
 
 use ipam_core::Mac;
@@ -42,9 +43,6 @@ const CASES: &[Case] = &[
     ("pods_are_seen_told_and_swept", || {
         Box::pin(pods_are_seen_told_and_swept())
     }),
-    ("what_others_take_away_comes_back", || {
-        Box::pin(what_others_take_away_comes_back())
-    }),
     ("single_addresses_go_by_mark", || {
         Box::pin(single_addresses_go_by_mark())
     }),
@@ -74,6 +72,24 @@ const CASES: &[Case] = &[
     }),
     ("what_was_done_before_the_start_is_undone", || {
         Box::pin(tools::what_was_done_before_the_start_is_undone())
+    }),
+    ("what_others_take_away_comes_back", || {
+        Box::pin(repair::what_others_take_away_comes_back())
+    }),
+    ("the_nftables_table_comes_back", || {
+        Box::pin(repair::the_nftables_table_comes_back())
+    }),
+    ("others_are_left_through_repairs", || {
+        Box::pin(repair::others_are_left_through_repairs())
+    }),
+    ("looks_replace_nothing", || {
+        Box::pin(repair::looks_replace_nothing())
+    }),
+    ("pods_routes_are_put_back", || {
+        Box::pin(repair::pods_routes_are_put_back())
+    }),
+    ("the_mark_may_change", || {
+        Box::pin(repair::the_mark_may_change())
     }),
     ("a_fight_is_not_fought_for_ever", || {
         Box::pin(tools::a_fight_is_not_fought_for_ever())
@@ -191,7 +207,7 @@ fn wiring(enis: u8, blocks: &[Block]) -> HostWiring {
             blocks: if n == 0 { &[] } else { blocks },
         })
         .collect();
-    host_wiring(&inputs, 9001, nat)
+    host_wiring(&inputs, 9001, nat, &[])
 }
 
 fn prefix(text: &str) -> Block {
@@ -421,39 +437,6 @@ async fn pods_are_seen_told_and_swept() {
     }
     gone.sort();
     assert_eq!(gone, ["10.0.3.17", "10.0.3.18"]);
-}
-
-async fn what_others_take_away_comes_back() {
-    let net = node(&["ens5", "ens6"]);
-    let (engine, mut door) = Handle::new();
-    tokio::spawn(watch(net.clone(), engine).expect("listens"));
-    tokio::spawn(async move { while door.recv().await.is_some() {} });
-    apply(&net, &wiring(2, &[prefix("10.0.3.16/28")])).await;
-    let before = (rules(), ip("route show table 2"));
-    for damage in [
-        "rule flush",
-        "route flush table 2",
-        "link set ens6 down",
-        "addr flush dev ens6",
-    ] {
-        sleep(Duration::from_millis(300)).await;
-        ip(damage);
-        let mut healed = false;
-        for _ in 0..20 {
-            sleep(Duration::from_millis(50)).await;
-            let now = (rules(), ip("route show table 2"));
-            healed = now == before && ip("addr show ens6").contains("10.0.0.10/18");
-            if healed {
-                break;
-            }
-        }
-        assert!(
-            healed,
-            "after {damage}: {:#?}\n{}",
-            rules(),
-            ip("route show table 2")
-        );
-    }
 }
 
 async fn single_addresses_go_by_mark() {

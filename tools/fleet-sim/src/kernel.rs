@@ -337,6 +337,23 @@ impl HostNet for MortalKernel {
         })
     }
 
+    fn reroute(&self, pods: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>> {
+        Box::pin(async move {
+            for Leftover { address, host_if } in pods {
+                self.life.step("before a route is put back");
+                let lost = {
+                    let tables = self.kernel.tables();
+                    tables.veths.contains(&host_if) && !tables.routes.contains_key(&address)
+                };
+                if lost {
+                    let put = self.kernel.set_route(address, Some(&host_if));
+                    self.life.mortal(put).await;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn forget(&self, traces: Vec<Trace>) -> Fut<'_, Result<Forgotten, HostNetError>> {
         Box::pin(async move {
             self.life.step("before connections are forgotten");

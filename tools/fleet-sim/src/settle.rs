@@ -66,6 +66,8 @@ pub fn settings(policy: Policy) -> Settings {
         egress: None,
         snat: true,
         snat_exclude: Vec::new(),
+        mark: ipam_core::wiring::MARK_MAIN,
+        services: Vec::new(),
         add_timeout: Duration::from_secs(30),
         security_groups: None,
         provisioning: true,

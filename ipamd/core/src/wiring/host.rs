@@ -2,7 +2,7 @@
 
 use super::{
     MARK_ENI_MASK, MARK_MAIN, PRIO_BLOCK, PRIO_ENI_ADDRESS, PRIO_LOCAL_PODS, PRIO_MARKED_MAIN,
-    ROUTER_V6, Route, Rule, Scope, Six, TABLE_MAIN,
+    PRIO_SERVICES, ROUTER_V6, Route, Rule, Scope, Six, TABLE_MAIN,
 };
 use crate::{Block, BlockKind, Mac};
 use alloc::collections::BTreeMap;
@@ -67,7 +67,7 @@ impl EniLink {
 }
 
 /// Source translation and marks, for one nftables table of our own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nat {
     /// Pods' links begin with this.
     pub pod_if_prefix: String,
@@ -75,8 +75,22 @@ pub struct Nat {
     pub inside: Vec<IpNet>,
     /// The node's primary address; `None`: no translation.
     pub source: Option<Ipv4Addr>,
+    /// Packets (and, for answers, connections) with these mark bits leave by the primary ENI.
+    pub mark: u32,
     /// Single secondary addresses on secondary ENIs: source address -> mark of its ENI.
     pub eni_marks: BTreeMap<IpAddr, u32>,
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        Self {
+            pod_if_prefix: String::new(),
+            inside: Vec::new(),
+            source: None,
+            mark: MARK_MAIN,
+            eni_marks: BTreeMap::new(),
+        }
+    }
 }
 
 /// The node's side of the datapath. One value, applied as a whole: what is there stays, what is
@@ -85,7 +99,7 @@ pub struct Nat {
 pub struct HostWiring {
     /// By device index, the primary first.
     pub enis: Vec<EniLink>,
-    /// Every rule of ours (priorities 512, 1024, 1536 and 32765).
+    /// Every rule of ours (priorities 512, 1024, 1535, 1536 and 32765).
     pub rules: Vec<Rule>,
     /// NAT and marks.
     pub nat: Nat,
@@ -124,9 +138,11 @@ const fn table_of(primary: bool, card: u32, device_index: u32) -> u32 {
     }
 }
 
-/// The wiring of a node.
+/// The wiring of a node. `services` are destinations that are looked up in the main table, whichever
+/// ENI the pod is on.
 #[must_use]
-pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat) -> HostWiring {
+pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat, services: &[IpNet]) -> HostWiring {
+    let mark = nat.mark;
     let mut wiring = HostWiring {
         nat,
         ..HostWiring::default()
@@ -137,9 +153,14 @@ pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat) -> HostWiring {
         local.suppress_prefix_len = Some(31);
     }
     wiring.rules.push(Rule {
-        fwmark: Some((MARK_MAIN, MARK_MAIN)),
+        fwmark: Some((mark, mark)),
         ..rule(PRIO_MARKED_MAIN, TABLE_MAIN)
     });
+    wiring.rules.extend(services.iter().map(|net| Rule {
+        to: Some(*net),
+        v6: net.addr().is_ipv6(),
+        ..rule(PRIO_SERVICES, TABLE_MAIN)
+    }));
     for eni in enis {
         let link = eni_link(eni, mtu);
         if !eni.primary {

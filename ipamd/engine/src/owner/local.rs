@@ -39,6 +39,7 @@ impl Owner {
         if self.surveyed {
             let urgent = self.lot.len() > 0;
             tasks.extend(self.forget.next(&self.store, urgent, now));
+            tasks.extend(self.reroute.next(&self.store, now));
         }
         if self.surveyed && !self.sweeping {
             let leftovers: Vec<Leftover> = self
@@ -163,7 +164,10 @@ impl Owner {
                 }
                 self.store.set_routed(ip, host_if);
             }
-            KernelEvent::PodRouteGone(ip) => self.store.clear_routed(ip, now),
+            KernelEvent::PodRouteGone(ip) => {
+                self.store.clear_routed(ip, now);
+                self.reroute.gone(&self.store, ip, now);
+            }
             KernelEvent::PodLinkGone(host_if) => {
                 self.store.link_gone(&host_if, now);
                 self.forget.link_gone(&host_if);

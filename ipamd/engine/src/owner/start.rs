@@ -11,6 +11,7 @@ use crate::notice::Notice;
 use crate::notices::Notices;
 use crate::parked::Lot;
 use crate::ports::{Loaded, Survey, Write};
+use crate::reroute::Reroute;
 use crate::retry::Retry;
 use crate::settings::Settings;
 use ipam_core::datastore::Datastore;
@@ -76,6 +77,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         lot: Lot::default(),
         host: Host::default(),
         forget: Forget::default(),
+        reroute: Reroute::default(),
         sweep_retry: Retry::default(),
         in_flight: BTreeSet::new(),
         describing: false,
@@ -196,6 +198,7 @@ impl Owner {
             self.notices.add(Notice::UnknownPods(unowned), now);
         }
         self.store.replace_routed(survey.pod_routes, now);
+        self.reroute.surveyed(&self.store, now);
         let absent: Vec<_> = self
             .store
             .enis()

@@ -1,0 +1,226 @@
+//! What others flush or change comes back within a second; what is not ours stays as they left it.
+
+use super::{apply, ip, node, out, pod, prefix, rules, settings, wiring};
+use ipam_core::Block;
+use ipam_core::wiring::HostWiring;
+use ipam_engine::Handle;
+use ipam_engine::ports::{HostNet, Leftover};
+use ipamd::host_net::{KernelNet, watch};
+use std::net::IpAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Longer than the promised second, for a machine that is busy.
+const BOUND: Duration = Duration::from_secs(10);
+
+async fn watched() -> (Arc<KernelNet>, HostWiring) {
+    let net = node(&["ens5", "ens6"]);
+    let single = Block::address(IpAddr::from([10, 0, 5, 1]));
+    let wiring = wiring(2, &[prefix("10.0.3.16/28"), single]);
+    let (engine, mut door) = Handle::new();
+    tokio::spawn(watch(net.clone(), engine).expect("listens"));
+    tokio::spawn(async move { while door.recv().await.is_some() {} });
+    apply(&net, &wiring).await;
+    (net, wiring)
+}
+
+/// Our table, or nothing if it is not there.
+fn table() -> String {
+    let output = Command::new("nft")
+        .args(["list", "table", "ip", "ipamd"])
+        .output()
+        .expect("runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn everything() -> (Vec<String>, String, String, String) {
+    let links = ip("link show ens5") + &ip("link show ens6") + &ip("-4 addr show ens6");
+    (rules(), ip("route show table 2"), table(), links)
+}
+
+async fn until_as(before: &(Vec<String>, String, String, String), what: &str) {
+    let begin = Instant::now();
+    while everything() != *before {
+        assert!(
+            begin.elapsed() < BOUND,
+            "{what}: {:#?}\ninstead of {before:#?}",
+            everything()
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+    println!("  {what}: whole again after {:?}", begin.elapsed());
+}
+
+/// The looks that follow our own changes are over: they would find what the monitor must notice.
+async fn calm() {
+    sleep(Duration::from_millis(700)).await;
+}
+
+/// Each is undone at once: so few in a row are no fight.
+async fn all_are_undone(damages: &[&str]) {
+    let (_net, _) = watched().await;
+    let before = everything();
+    assert!(before.2.contains("snat to"), "{}", before.2);
+    for damage in damages {
+        calm().await;
+        let (program, args) = damage.split_once(' ').expect("has both");
+        out(program, args);
+        assert_ne!(
+            everything(),
+            before,
+            "{damage} does nothing, or was undone before it was seen"
+        );
+        until_as(&before, damage).await;
+    }
+}
+
+pub(super) async fn what_others_take_away_comes_back() {
+    all_are_undone(&[
+        "ip rule flush",
+        "ip rule del pref 512",
+        "ip rule del pref 1024",
+        "ip route flush table 2",
+        "ip link set ens6 down",
+        "ip link set ens6 mtu 1500",
+        "ip link set ens5 mtu 1500",
+        "ip addr flush dev ens6",
+    ])
+    .await;
+}
+
+pub(super) async fn the_nftables_table_comes_back() {
+    all_are_undone(&[
+        "nft flush ruleset",
+        "nft delete table ip ipamd",
+        "nft flush chain ip ipamd prerouting",
+        "nft delete element ip ipamd inside { 10.0.0.0/16 }",
+        "nft add element ip ipamd inside { 192.0.2.0/24 }",
+        "nft delete element ip ipamd enis { 10.0.5.1 }",
+        "nft insert rule ip ipamd prerouting drop",
+        "nft flush table ip ipamd",
+    ])
+    .await;
+}
+
+/// Another program's tables, rules and routes go through all repairs as they are.
+pub(super) async fn others_are_left_through_repairs() {
+    let (_net, _) = watched().await;
+    ip("rule add pref 700 from 192.0.2.1 lookup 77");
+    ip("rule add pref 1536 from 10.0.9.9 lookup 2");
+    ip("route add 192.0.2.0/24 dev ens5 table 77");
+    out("nft", "add table ip other");
+    out(
+        "nft",
+        "add chain ip other c { type filter hook input priority 0; }",
+    );
+    out("nft", "add rule ip other c counter");
+    calm().await;
+    let others = || {
+        (
+            ip("route show table 77"),
+            out("nft", "-a list table ip other"),
+        )
+    };
+    let before = others();
+    let all = rules();
+    out("nft", "delete table ip ipamd");
+    ip("rule del pref 512");
+    ip("route flush table 2");
+    let begin = Instant::now();
+    while table().is_empty() || rules() != all || !ip("route show table 2").contains("default") {
+        assert!(begin.elapsed() < BOUND, "{:#?}", rules());
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(others(), before);
+}
+
+/// A change that is the same in the end is none: the table is not replaced again and again by looks.
+pub(super) async fn looks_replace_nothing() {
+    let (net, wiring) = watched().await;
+    let handles = || out("nft", "-a list table ip ipamd");
+    calm().await;
+    let before = handles();
+    for round in 0..3 {
+        out("nft", "add table ip other");
+        out("nft", "delete table ip other");
+        ip("addr add 192.0.2.9/24 dev ens6");
+        ip("addr del 192.0.2.9/24 dev ens6");
+        // Ours is named by somebody, who changes nothing.
+        out("nft", "add element ip ipamd inside { 10.0.0.0/16 }");
+        apply(&net, &wiring).await;
+        calm().await;
+        assert_eq!(handles(), before, "round {round}");
+    }
+}
+
+pub(super) async fn pods_routes_are_put_back() {
+    let net = node(&["ens5"]);
+    pod("eniaaa", "10.0.3.17");
+    pod("enibbb", "10.0.3.18");
+    pod("eniccc", "10.0.3.19");
+    pod("eniddd", "10.0.3.20");
+    let before = ip("route show 10.0.3.17");
+    let pods: Vec<Leftover> = [
+        ("10.0.3.17", "eniaaa"),
+        ("10.0.3.18", "enibbb"),
+        ("10.0.3.19", "eniccc"),
+        ("10.0.3.20", "eniddd"),
+        ("10.0.3.21", "enigone"),
+        ("10.0.0.44", "ens5"),
+    ]
+    .map(|(address, host_if)| Leftover {
+        address: address.parse().expect("parses"),
+        host_if: host_if.into(),
+    })
+    .into();
+    ip("route del 10.0.3.17/32");
+    // Calico's Felix replaces ours by its own; a link that is down has none.
+    ip("route del 10.0.3.18/32");
+    ip("route add 10.0.3.18/32 dev enibbb scope link metric 1024");
+    ip("link set eniddd down");
+    net.reroute(pods.clone()).await.expect("puts back");
+    let whole = ip("route show");
+    net.reroute(pods).await.expect("again");
+    assert_eq!(ip("route show"), whole);
+    assert_eq!(ip("route show 10.0.3.17"), before);
+    let count = |text: &str| whole.matches(text).count();
+    assert_eq!((count("10.0.3.18"), count("10.0.3.19")), (1, 1), "{whole}");
+    assert!(
+        whole.contains("10.0.3.18 dev enibbb scope link metric 1024"),
+        "{whole}"
+    );
+    for none in ["10.0.3.20", "10.0.3.21", "10.0.0.44"] {
+        assert!(!whole.contains(none), "{whole}");
+    }
+}
+
+/// A daemon that restarts with another mark takes its old rule along.
+pub(super) async fn the_mark_may_change() {
+    let net = node(&["ens5", "ens6"]);
+    let mut wiring = wiring(2, &[prefix("10.0.3.16/28")]);
+    apply(&net, &wiring).await;
+    let services = ["198.18.0.0/15".parse().expect("parses")];
+    let nat = ipam_core::wiring::Nat {
+        mark: 0x20,
+        ..wiring.nat.clone()
+    };
+    let other = ipam_core::wiring::host_wiring(&[], 9001, nat, &services);
+    wiring.rules = other.rules;
+    wiring.nat = other.nat;
+    let again = KernelNet::open(settings()).expect("opens");
+    apply(&again, &wiring).await;
+    let ours: Vec<String> = rules()
+        .into_iter()
+        .filter(|rule| rule.starts_with("1024:") || rule.starts_with("1535:"))
+        .collect();
+    assert_eq!(
+        ours,
+        [
+            "1024: from all fwmark 0x20/0x20 lookup main",
+            "1535: from all to 198.18.0.0/15 lookup main"
+        ]
+    );
+    assert!(!table().contains("0x00000080"), "{}", table());
+}
