@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod datapath;
+pub mod net;
+pub mod proxy;
 pub mod seen;
 pub mod six;
 pub mod storm;

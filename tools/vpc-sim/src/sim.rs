@@ -172,6 +172,12 @@ impl Sim {
         EC2_URL
     }
 
+    /// The router's namespace, for what the description has no words for: another network beside the
+    /// VPC, a path with a smaller MTU. Its ENIs' links and rules are the fabric's.
+    pub fn router(&self) -> NetNs {
+        NetNs::of(&self.core.router)
+    }
+
     /// The namespace behind the internet gateway.
     pub fn internet(&self) -> NetNs {
         NetNs::of(&self.core.internet)

@@ -33,6 +33,18 @@ pub(crate) const IP: Program = Program {
     package: "iproute2",
 };
 
+/// iptables, in both of its kinds: tests translate Services with it, as kube-proxy does.
+pub(crate) const IPTABLES: [Program; 2] = [
+    Program {
+        name: "iptables-nft-restore",
+        package: "iptables",
+    },
+    Program {
+        name: "iptables-legacy-restore",
+        package: "iptables",
+    },
+];
+
 /// Where the system keeps programs that are not on an ordinary user's `PATH`.
 const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
@@ -277,9 +289,16 @@ fn launcher(name: &str, root: &Path, bin: &Path) -> Result<(), TaskError> {
                 .filter(|d| d.is_dir()),
         );
     }
+    // iptables' extensions, which it loads by name from where it was to be installed.
+    let extensions = libs
+        .iter()
+        .map(|dir| dir.join("xtables"))
+        .find(|dir| dir.is_dir())
+        .map(|dir| format!("XTABLES_LIBDIR='{}' ", dir.display()))
+        .unwrap_or_default();
     let libs: Vec<_> = libs.iter().map(|d| d.display().to_string()).collect();
     let text = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
+        "#!/bin/sh\nLD_LIBRARY_PATH='{}' {extensions}exec '{}' \"$@\"\n",
         libs.join(":"),
         program.display()
     );

@@ -20,17 +20,24 @@ use step::Runner;
 
 /// Skips that are right, by what they contain, and why. On a machine with Rust, its components and a
 /// Python everything runs.
-const EXPECTED_SKIPS: [(&str, &str); 1] = [(
-    localstack::NO_PYTHON,
-    "an ordinary user can't install one; nothing but these tests needs it",
-)];
+const EXPECTED_SKIPS: [(&str, &str); 2] = [
+    (
+        localstack::NO_PYTHON,
+        "an ordinary user can't install one; nothing but these tests needs it",
+    ),
+    (
+        "matrix_beside_ipvs",
+        "a kernel without IPVS can't translate by it",
+    ),
+];
 
 /// Runs all steps; goes on after a failed one, so that one run shows everything.
 ///
 /// # Errors
 /// Something that the steps need (a program, cargo itself) can't be had.
 pub(crate) fn run() -> Result<Verdict, TaskError> {
-    programs::ensure(&[programs::NFT, programs::IP])?;
+    let [nft, legacy] = programs::IPTABLES;
+    programs::ensure(&[programs::NFT, programs::IP, nft, legacy])?;
     let mut runner = Runner::new();
     runner.step("formatting", || {
         component("fmt", &["fmt", "--all", "--", "--check"])
