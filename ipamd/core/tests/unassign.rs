@@ -71,3 +71,64 @@ fn a_refusal_alone_changes_nothing() {
     world.refuse(&unassign, ErrorClass::Throttled);
     assert_eq!(state(&world, block), Some(BlockState::Confirmed));
 }
+
+/// Whatever EC2 says but yes, the block is not forgotten: it serves on if EC2 did not even look, and is
+/// nobody's until EC2 has told if it may have done it. Then it is what EC2 says, at the next look.
+#[test]
+fn no_refusal_is_taken_for_a_yes() {
+    use ErrorClass::*;
+    for class in [
+        Throttled,
+        Unreachable,
+        Unauthorized,
+        UnknownOutcome,
+        NotFound,
+        WrongState,
+        EniFull,
+        Other,
+    ] {
+        for done in [false, true] {
+            let mut world = World::new("m5.large", Policy::default());
+            world.settle();
+            let primary = world.store.primary().unwrap();
+            let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
+            let block = *primary.blocks.keys().next().unwrap();
+            let before = primary.blocks.len();
+            let unassign = Action::Unassign {
+                handle,
+                eni: eni.clone(),
+                blocks: vec![block],
+            };
+            begin(&mut world.store, &unassign, world.now);
+            let stays = matches!(class, Throttled | Unreachable | Unauthorized);
+            if done && !stays {
+                let held = &mut world.ec2.get_mut(&eni).unwrap().blocks;
+                held.retain(|b| *b != block);
+            }
+            world.refuse(&unassign, class);
+            let want = match stays {
+                true => BlockState::Confirmed,
+                false => BlockState::Releasing,
+            };
+            assert_eq!(state(&world, block), Some(want), "{class:?}");
+            // Held on to, it counts against the ENI's slots, and nobody new is put into it.
+            while world.add_without_growth() {}
+            assert_eq!(
+                world.store.owner(ip_of(block)).is_some(),
+                stays,
+                "{class:?}"
+            );
+            assert_eq!(world.store.primary().unwrap().blocks.len(), before);
+            for seconds in [61, 31, 31] {
+                world.now = world.now + Duration::from_secs(seconds);
+                world.carry_out(&Action::Describe);
+            }
+            let told = (!done || stays).then_some(BlockState::Confirmed);
+            assert_eq!(state(&world, block), told, "{class:?}, done: {done}");
+        }
+    }
+}
+
+fn ip_of(block: Block) -> std::net::IpAddr {
+    block.nth(0).unwrap()
+}
