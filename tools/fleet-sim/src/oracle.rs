@@ -129,9 +129,7 @@ impl Oracle {
         }
         let stored = told
             .store
-            .leases()
-            .iter()
-            .any(|l| l.key.container_id == told.sandbox && l.addresses.contains(&ip));
+            .any_lease(|l| l.key.container_id == told.sandbox && l.addresses.contains(&ip));
         if !stored {
             let what = format!("{ip} is told to {key:?} and no lease is on the disk");
             self.breach(now, "a lease is durable before it is told", what);

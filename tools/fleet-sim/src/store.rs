@@ -38,8 +38,8 @@ pub enum CommitFault {
 struct Disk {
     now: Records,
     commits: u64,
-    /// States before the last commits, and when each ended: oldest first.
-    past: VecDeque<(Instant, Records)>,
+    /// What undoes the last commits, write by write, and when each was: oldest first.
+    past: VecDeque<(Instant, Vec<Undo>)>,
     /// How many of them to keep.
     keep: usize,
     /// Opens tell of damage, until EC2 has made up for it.
@@ -82,10 +82,10 @@ impl Memory {
         let mut disk = self.disk();
         let same_boot = disk.now.boot.as_deref() == Some(boot);
         if !same_boot {
-            disk.now.leases.clear();
-            disk.now.facts = None;
-            disk.now.trusted = false;
-            disk.now.boot = Some(boot.into());
+            let was = disk.now.another_boot(boot);
+            if let Some((_, undo)) = disk.past.back_mut() {
+                undo.push(was);
+            }
         }
         let damage = match disk.damaged {
             true => vec!["the database came back older than it was".to_owned()],
@@ -118,10 +118,12 @@ impl Memory {
         let mut disk = self.disk();
         let mut since = None;
         for _ in 0..commits {
-            let Some((until, records)) = disk.past.pop_back() else {
+            let Some((until, undo)) = disk.past.pop_back() else {
                 break;
             };
-            disk.now = records;
+            for step in undo.into_iter().rev() {
+                disk.now.undo(step);
+            }
             since = Some(until);
         }
         disk.damaged |= told && since.is_some();
@@ -150,6 +152,10 @@ impl Memory {
         self.disk().now.leases.values().cloned().collect()
     }
 
+    pub(crate) fn any_lease(&self, fits: impl Fn(&Lease) -> bool) -> bool {
+        self.disk().now.leases.values().any(fits)
+    }
+
     /// Released addresses as they are stored now.
     pub(crate) fn resting(&self) -> BTreeSet<IpAddr> {
         self.disk().now.cooldowns.keys().copied().collect()
@@ -160,7 +166,64 @@ impl Memory {
     }
 }
 
+/// A record as it was before a write.
+#[derive(Clone, Debug)]
+enum Undo {
+    Lease(AttachmentKey, Option<Lease>),
+    Cooldown(IpAddr, Option<Released>),
+    Eni(EniHandle, Option<Eni>),
+    Fleet(Option<Fleet>),
+    Trusted(bool),
+    Facts(Option<InstanceId>, Option<NodeFacts>),
+    /// What an open in another boot dropped.
+    Boot(Box<Records>),
+}
+
 impl Records {
+    /// Drops what another boot may not use. Answers how it was.
+    fn another_boot(&mut self, boot: &str) -> Undo {
+        let was = self.clone();
+        self.leases.clear();
+        self.facts = None;
+        self.trusted = false;
+        self.boot = Some(boot.into());
+        Undo::Boot(Box::new(was))
+    }
+
+    fn before(&self, write: &Write) -> Undo {
+        let lease = |key: &AttachmentKey| Undo::Lease(key.clone(), self.leases.get(key).cloned());
+        let cooldown = |ip: &IpAddr| Undo::Cooldown(*ip, self.cooldowns.get(ip).cloned());
+        let eni = |handle: &EniHandle| Undo::Eni(*handle, self.enis.get(handle).cloned());
+        match write {
+            Write::Lease(new) => lease(&new.key),
+            Write::NoLease(key) => lease(key),
+            Write::Cooldown(ip, _) | Write::NoCooldown(ip) => cooldown(ip),
+            Write::Eni(new) => eni(&new.handle),
+            Write::NoEni(handle) => eni(handle),
+            Write::Fleet(_) => Undo::Fleet(self.fleet),
+            Write::Trusted => Undo::Trusted(self.trusted),
+            Write::Facts(_) => Undo::Facts(self.instance.clone(), self.facts.clone()),
+        }
+    }
+
+    fn undo(&mut self, step: Undo) {
+        fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+            match value {
+                Some(value) => drop(map.insert(key, value)),
+                None => drop(map.remove(&key)),
+            }
+        }
+        match step {
+            Undo::Lease(key, was) => put(&mut self.leases, key, was),
+            Undo::Cooldown(ip, was) => put(&mut self.cooldowns, ip, was),
+            Undo::Eni(handle, was) => put(&mut self.enis, handle, was),
+            Undo::Fleet(was) => self.fleet = was,
+            Undo::Trusted(was) => self.trusted = was,
+            Undo::Facts(instance, facts) => (self.instance, self.facts) = (instance, facts),
+            Undo::Boot(was) => *self = *was,
+        }
+    }
+
     fn write(&mut self, write: Write) {
         match write {
             Write::Lease(lease) => drop(self.leases.insert(lease.key.clone(), lease)),
@@ -185,16 +248,19 @@ impl Store for Memory {
         let fault = disk.faults.pop_front();
         if fault != Some(CommitFault::Lost) {
             disk.commits += 1;
+            let mut undo = Vec::new();
+            for write in batch.iter().cloned() {
+                disk.damaged &= write != Write::Trusted;
+                if disk.keep > 0 {
+                    undo.push(disk.now.before(&write));
+                }
+                disk.now.write(write);
+            }
             if disk.keep > 0 {
-                let before = disk.now.clone();
-                disk.past.push_back((Instant::now(), before));
+                disk.past.push_back((Instant::now(), undo));
                 while disk.past.len() > disk.keep {
                     disk.past.pop_front();
                 }
-            }
-            for write in batch.iter().cloned() {
-                disk.damaged &= write != Write::Trusted;
-                disk.now.write(write);
             }
         }
         match fault {

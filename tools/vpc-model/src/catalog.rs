@@ -65,9 +65,17 @@ impl InstanceType {
 }
 
 /// The data file as changed by the spec.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Catalog {
     changed: BTreeMap<String, InstanceType>,
+    /// Counted once: every Create asks.
+    largest_eni: (u32, u32),
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self::new(&BTreeMap::new())
+    }
 }
 
 impl Catalog {
@@ -76,7 +84,14 @@ impl Catalog {
             .iter()
             .map(|(name, o)| (name.clone(), apply(name, o)))
             .collect();
-        Self { changed }
+        let mut catalog = Self {
+            changed,
+            largest_eni: (0, 0),
+        };
+        catalog.largest_eni = catalog.iter().fold((0, 0), |(v4, v6), t| {
+            (v4.max(t.ipv4_per_eni), v6.max(t.ipv6_per_eni))
+        });
+        catalog
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&InstanceType> {
@@ -92,10 +107,8 @@ impl Catalog {
     }
 
     /// Slots of the largest interface there is: the bound for an ENI that is attached nowhere.
-    pub(crate) fn largest_eni(&self) -> (u32, u32) {
-        self.iter().fold((0, 0), |(v4, v6), t| {
-            (v4.max(t.ipv4_per_eni), v6.max(t.ipv6_per_eni))
-        })
+    pub(crate) const fn largest_eni(&self) -> (u32, u32) {
+        self.largest_eni
     }
 }
 
