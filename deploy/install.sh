@@ -4,6 +4,8 @@
 #   ipamd-install plugin      before the daemon starts
 #   ipamd-install conflist    waits until the daemon answers: a node counts as ready for pods as
 #                             soon as its runtime finds a network configuration
+#   ipamd-install ipv6        before the daemon starts, where pods have IPv6: needs a /proc/sys that can
+#                             be written, which the daemon's own container has not
 #
 # A file is written under another name and renamed: the runtime never sees half of one, and a
 # plugin that is running keeps its own.
@@ -45,8 +47,28 @@ conflist)
     done
     put "$what" 0644 "$to"
     ;;
+ipv6)
+    # A host that forwards believes router advertisements only if it is told to, and would lose its
+    # default route: so that comes first, on the link by which the node reaches all else.
+    set=/proc/sys/net/ipv6/conf
+    primary=
+    while read -r link to _; do
+        if [ "$to" = 00000000 ]; then
+            primary=$link
+            break
+        fi
+    done </proc/net/route
+    if [ -z "$primary" ]; then
+        echo "no link has a default route" >&2
+        exit 1
+    fi
+    echo 0 >"$set/all/disable_ipv6"
+    echo 2 >"$set/$primary/accept_ra"
+    echo 1 >"$set/all/forwarding"
+    echo "IPv6 is forwarded; router advertisements count on $primary"
+    ;;
 *)
-    echo "usage: ipamd-install plugin|conflist" >&2
+    echo "usage: ipamd-install plugin|conflist|ipv6" >&2
     exit 64
     ;;
 esac

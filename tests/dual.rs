@@ -120,11 +120,15 @@ fn no_ipv6() -> Outcome {
         subnet.ipv6_cidr = None;
     }
     spec.vpc.nodes[0].launch_ipv6_addresses = 0;
-    let mut scene = Scene::ready(spec)?;
+    let mut scene = Scene::new(spec)?;
+    scene.node().start()?;
+    scene.node().wait_socket(SOON)?;
     let mut pod = scene.make_pod()?;
     let runtime = scene.runtime.clone().set("addTimeout", "3s".into());
     let call = runtime.add(&mut pod)?;
     refused("a pod without IPv6", &call, 11, "IPv6")?;
+    let (_, words) = scene.node().status()?;
+    ensure(words.contains("no IPv6 address yet"), words)?;
     let pool = scene.node().snapshot()?;
     if !pool.leases().is_empty() || pool.totals.addresses == 0 {
         return fail(format!("{pool:?}"));

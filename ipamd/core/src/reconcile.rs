@@ -9,7 +9,7 @@ mod place;
 pub(crate) use place::has_its_place;
 
 use crate::datastore::Datastore;
-use crate::plan::{CONSISTENCY, Memory};
+use crate::plan::{CONSISTENCY, Memory, Scope};
 use crate::{Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -85,7 +85,13 @@ pub fn reconcile(
             memory.look |= !gone;
             continue;
         }
-        seen.insert(take_eni(store, view, &mut drift, begun, now));
+        let was = store.eni_by_id(&view.id).map(|eni| eni.phase);
+        let handle = take_eni(store, view, &mut drift, begun, now);
+        // An Attach was refused since an earlier run's had been done: the next step is held by nothing.
+        if was == Some(Phase::Created) && store.eni(handle).is_some_and(attached_as_we_know) {
+            memory.succeeded(&Scope::Eni(handle));
+        }
+        seen.insert(handle);
     }
     let_go_of_moved(store, views, begun);
     for view in views {

@@ -299,3 +299,32 @@ async fn node_local_addresses_are_one_pods_and_rest() {
     let again = add(&node, 599).await;
     assert!(live.contains(&again[1]), "a repeated ADD gets the same");
 }
+
+/// Killed before, during and after each call of a cold start: what was asked for is found again, and
+/// nothing is asked for twice.
+#[tokio::test(start_paused = true)]
+async fn a_kill_at_any_moment_leaves_one_prefix() {
+    for ms in (0..1_500).step_by(25) {
+        let (world, mut node) = world(spec("m5.large"));
+        node.start(both());
+        let first = tokio::time::timeout(Duration::from_millis(ms), node.add(0, WAIT)).await;
+        node.kill();
+        tokio::time::sleep(Duration::from_millis(ms % 700)).await;
+        node.start(both());
+        let again = node.add(0, Duration::from_secs(150)).await.unwrap();
+        assert_eq!(again.pod_addresses.len(), 2, "killed after {ms} ms");
+        if let Ok(Ok(before)) = first {
+            assert_eq!(before.pod_addresses, again.pod_addresses);
+        }
+        let other = add(&node, 1).await;
+        let differ = again
+            .pod_addresses
+            .iter()
+            .all(|net| !other.contains(&net.addr()));
+        assert!(differ, "{other:?} twice");
+        minutes(3).await;
+        assert_eq!(primary(&world).v6_prefixes.len(), 1, "killed after {ms} ms");
+        assert_eq!(world.vpc().books(world.time()), vec![]);
+        node.stop().await;
+    }
+}

@@ -75,8 +75,11 @@ impl Owner {
     pub(super) fn status(&self, now: Timestamp) -> Status {
         let tally = self.store.tally(self.policy.scarce(), now);
         let ready = self.surveyed && (tally.addresses > 0 || self.memory.known());
+        let none_of = |family: &&Family| self.store.tally(**family, now).addresses == 0;
         let message = if !self.surveyed {
             "the kernel's routes have not been read yet".into()
+        } else if self.policy.families.iter().find(none_of) == Some(&Family::V6) {
+            format!("no IPv6 address yet: {}", self.report.why())
         } else if tally.addresses > 0 {
             format!("{} of {} addresses free", tally.free(), tally.addresses)
         } else {
