@@ -92,11 +92,17 @@ fn restarts(mode: Mode) -> Outcome {
 /// What is done, and the flow that must suffer from it and recover (`None`: none needs to suffer).
 fn damages(site: &Site) -> Vec<(String, Option<&'static str>)> {
     let pod = site.address(Who::Primary);
+    let link = site.pod(Who::Primary).and_then(lab::Pod::host_link);
+    let link = link.unwrap_or_default();
     let line = |text: &str| text.to_owned();
     vec![
         (line("ip rule flush"), Some("secondary -> remote")),
         (line("ip route flush table 2"), Some("secondary -> remote")),
         (format!("ip route del {pod}/32"), Some("beside -> primary")),
+        (
+            format!("ip link set {link} down;ip link set {link} up"),
+            Some("beside -> primary"),
+        ),
         (
             line("nft delete table ip ipamd"),
             Some("secondary -> internet"),
@@ -128,7 +134,9 @@ fn damage() -> Outcome {
         println!("{line}");
         let flows = flows(&site)?;
         std::thread::sleep(Duration::from_millis(400));
-        output(&node, &line)?;
+        for part in line.split(';') {
+            output(&node, part)?;
+        }
         if line.contains("rule add") {
             whole = look()?;
         }

@@ -254,6 +254,10 @@ pub enum KernelEvent {
     PodRouteAdded(IpAddr, String),
     /// It went.
     PodRouteGone(IpAddr),
+    /// A pod's veth was down and is up again: the kernel dropped its IPv4 routes without a word.
+    PodLinkBack(String),
+    /// Every host route through a pod's veth, from time to time, for what no event told of.
+    PodRoutes(BTreeMap<IpAddr, String>),
     /// Another program's doing was found.
     Foreign(Foreign),
     /// Events were lost (socket buffer overrun): look again.

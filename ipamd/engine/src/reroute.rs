@@ -6,8 +6,8 @@
 use crate::ports::{HostNetError, Leftover};
 use crate::retry::Retry;
 use crate::task::Task;
-use ipam_core::Timestamp;
 use ipam_core::datastore::Datastore;
+use ipam_core::{Lease, Timestamp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use std::time::Duration;
 /// A program that replaces our route by its own (Calico's Felix) has done both steps by then, and a flush
 /// has taken all.
 const SETTLE: Duration = Duration::from_millis(100);
-/// An ADD that was answered so recently may not have made its route yet.
+/// An ADD that was answered so recently may not have made its link and route yet;
 const WIRING: Duration = Duration::from_secs(10);
+/// or, where the link is there, its route, which follows at once.
+const ROUTING: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -40,12 +42,27 @@ impl Reroute {
         }
     }
 
+    /// A pod's link is up again.
+    pub(crate) fn back(&mut self, store: &Datastore, host_if: &str, now: Timestamp) {
+        self.look(store, ROUTING, now, |lease| lease.host_if == host_if);
+    }
+
     /// A look at the kernel: what it does not route, though a lease stands.
     pub(crate) fn surveyed(&mut self, store: &Datastore, now: Timestamp) {
+        self.look(store, WIRING, now, |_| true);
+    }
+
+    fn look(
+        &mut self,
+        store: &Datastore,
+        age: Duration,
+        now: Timestamp,
+        of: impl Fn(&Lease) -> bool,
+    ) {
         let settled = store
             .leases()
             .values()
-            .filter(|lease| lease.since + WIRING <= now);
+            .filter(|lease| lease.since + age <= now && of(lease));
         let all = settled.flat_map(|lease| &lease.addresses);
         for ip in all.filter(|ip| !store.routed().contains_key(ip)) {
             self.gone(store, *ip, now);

@@ -12,7 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkFlags;
 use netlink_sys::AsyncSocket;
 use rtnetlink::MulticastGroup;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,7 @@ pub fn watch(
             net,
             engine,
             names: BTreeMap::new(),
+            down: BTreeSet::new(),
             repair: None,
             look: Instant::now() + LOOK,
             truce: Truce::default(),
@@ -104,6 +105,8 @@ struct Monitor {
     engine: Handle,
     /// Links' names: routes name links by index, also when the link is gone already.
     names: BTreeMap<u32, String>,
+    /// Pods' links that were up and are down.
+    down: BTreeSet<u32>,
     /// When to make the wiring true again.
     repair: Option<Instant>,
     /// When to do so in any case.
@@ -146,10 +149,13 @@ impl Monitor {
             RouteNetlinkMessage::NewLink(link) => {
                 let name = links::name(&link)?.to_owned();
                 let known = self.names.insert(link.header.index, name.clone());
+                let down = !link.header.flags.contains(LinkFlags::Up);
+                if self.net.is_pods(&name) {
+                    return self.pod_link(link.header.index, name, known.is_some(), down);
+                }
                 let mac = eni_mac(&link, &self.net.settings.veth_prefix)?;
                 // Told again for every change of state: only the first, or a new name, is news.
                 let news = known.as_ref() != Some(&name);
-                let down = !link.header.flags.contains(LinkFlags::Up);
                 let mtu = self.net.eni_mtu(link.header.index);
                 let resized = mtu.is_some_and(|mtu| links::mtu(&link) != Some(mtu));
                 if !news && (down || resized) {
@@ -160,6 +166,7 @@ impl Monitor {
             }
             RouteNetlinkMessage::DelLink(link) => {
                 let known = self.names.remove(&link.header.index);
+                self.down.remove(&link.header.index);
                 let known = known.or_else(|| links::name(&link).map(str::to_owned));
                 if let Some(name) = known.filter(|name| self.net.is_pods(name)) {
                     return Some(KernelEvent::PodLinkGone(name));
@@ -211,6 +218,21 @@ impl Monitor {
         }
     }
 
+    /// A new link is down at first; only a known one can go down.
+    fn pod_link(
+        &mut self,
+        index: u32,
+        name: String,
+        known: bool,
+        down: bool,
+    ) -> Option<KernelEvent> {
+        if down && known {
+            self.down.insert(index);
+        }
+        let back = !down && self.down.remove(&index);
+        back.then_some(KernelEvent::PodLinkBack(name))
+    }
+
     fn pod_route(
         &self,
         message: &netlink_packet_route::route::RouteMessage,
@@ -241,7 +263,18 @@ impl Monitor {
     /// `false`: the engine has ended.
     async fn restore(&mut self) -> bool {
         self.repair = None;
-        self.look = Instant::now() + LOOK;
+        if self.look <= Instant::now() {
+            match self.net.look().await {
+                Ok(seen) => {
+                    let all = KernelEvent::PodRoutes(seen.pod_routes);
+                    if !self.engine.kernel(all).await {
+                        return false;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "can't compare pods' routes"),
+            }
+            self.look = Instant::now() + LOOK;
+        }
         let (changed, mut foreign) = match self.net.restore().await {
             Ok(done) => done,
             Err(error) => {

@@ -172,6 +172,18 @@ impl Owner {
                 self.store.link_gone(&host_if, now);
                 self.forget.link_gone(&host_if);
             }
+            KernelEvent::PodLinkBack(host_if) => {
+                let on_link = self.store.routed().iter();
+                let on_link = on_link.filter(|(ip, dev)| ip.is_ipv4() && **dev == host_if);
+                for ip in on_link.map(|(ip, _)| *ip).collect::<Vec<_>>() {
+                    self.store.clear_routed(ip, now);
+                }
+                self.reroute.back(&self.store, &host_if, now);
+            }
+            KernelEvent::PodRoutes(routes) => {
+                self.store.replace_routed(routes, now);
+                self.reroute.surveyed(&self.store, now);
+            }
             KernelEvent::Foreign(foreign) => self.tell_foreign(foreign, now),
             KernelEvent::Overrun => {
                 self.surveyed = false;
