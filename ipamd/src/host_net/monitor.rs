@@ -177,8 +177,9 @@ impl Monitor {
                 if let Some((route, name)) = self.pod_route(&route) {
                     return Some(KernelEvent::PodRouteAdded(route.dst.addr(), name));
                 }
-                let through = routes::read(&route).map(|route| route.link);
-                if through.is_some_and(|link| self.net.eni_mtu(link).is_some()) {
+                let read = routes::read(&route);
+                let through = |route: &routes::Seen| self.net.eni_mtu(route.link).is_some();
+                if read.is_some_and(|r| through(&r) || rules::is_eni_table(r.table)) {
                     self.repair_soon();
                 }
                 None
@@ -189,10 +190,9 @@ impl Monitor {
                 }
                 None
             }
-            RouteNetlinkMessage::NewRule(rule) => {
-                if rules::read(&rule).is_some_and(|rule| !rules::is_ours(&rule)) {
-                    self.repair_soon();
-                }
+            // One that looks like ours may be nobody's. (Our own cost one more look.)
+            RouteNetlinkMessage::NewRule(_) => {
+                self.repair_soon();
                 None
             }
             RouteNetlinkMessage::DelRoute(route) => {

@@ -79,6 +79,9 @@ const CASES: &[Case] = &[
     ("the_nftables_table_comes_back", || {
         Box::pin(repair::the_nftables_table_comes_back())
     }),
+    ("what_is_ours_and_nobodys_goes", || {
+        Box::pin(repair::what_is_ours_and_nobodys_goes())
+    }),
     ("others_are_left_through_repairs", || {
         Box::pin(repair::others_are_left_through_repairs())
     }),

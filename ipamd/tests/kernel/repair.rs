@@ -104,6 +104,27 @@ pub(super) async fn the_nftables_table_comes_back() {
     .await;
 }
 
+/// What looks like ours and is in no wiring, in rules, ENIs' tables and our table.
+pub(super) async fn what_is_ours_and_nobodys_goes() {
+    let (_net, _) = watched().await;
+    calm().await;
+    let before = everything();
+    for stray in [
+        "ip rule add pref 1536 from 10.0.77.0/28 lookup 3",
+        "ip rule add pref 1535 to 198.51.100.0/24 lookup main",
+        "ip rule add pref 1024 fwmark 0x40/0x40 lookup main",
+        "ip rule add pref 32765 from 10.0.0.99 lookup 2",
+        "ip route add 192.0.2.0/24 dev ens6 table 2",
+        "ip route add 192.0.2.0/24 dev ens5 table 2",
+        "nft add chain ip ipamd stray",
+    ] {
+        calm().await;
+        let (program, args) = stray.split_once(' ').expect("has both");
+        out(program, args);
+        until_as(&before, stray).await;
+    }
+}
+
 /// Another program's tables, rules and routes go through all repairs as they are.
 pub(super) async fn others_are_left_through_repairs() {
     let (_net, _) = watched().await;
