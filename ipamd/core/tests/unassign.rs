@@ -5,7 +5,7 @@ mod common;
 
 use common::World;
 use ipam_core::cloud::ErrorClass;
-use ipam_core::outcome::begin;
+use ipam_core::outcome::{begin, resume};
 use ipam_core::plan::{Action, Policy};
 use ipam_core::{Block, BlockState};
 use std::time::Duration;
@@ -131,4 +131,49 @@ fn no_refusal_is_taken_for_a_yes() {
 
 fn ip_of(block: Block) -> std::net::IpAddr {
     block.nth(0).unwrap()
+}
+
+/// An Unassign of which nobody knows what became, by a lost answer, by a kill, or by both: a Describe
+/// that lags behind it shows the block still, and that gives it to nobody.
+#[test]
+fn a_describe_that_lags_does_not_bring_back_what_may_be_gone() {
+    for (lost, killed) in [(true, false), (false, true), (true, true)] {
+        let policy = Policy {
+            minimum_ip: Some(4),
+            ..Policy::default()
+        };
+        let mut world = World::new("m5.large", policy);
+        world.settle();
+        let primary = world.store.primary().unwrap();
+        let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
+        let block = *primary.blocks.keys().next().unwrap();
+        let unassign = Action::Unassign {
+            handle,
+            eni: eni.clone(),
+            blocks: vec![block],
+        };
+        world.now = world.now + Duration::from_secs(120);
+        begin(&mut world.store, &unassign, world.now);
+        if lost {
+            world.refuse(&unassign, ErrorClass::UnknownOutcome);
+        }
+        if killed {
+            resume(&mut world.store, world.now);
+        }
+        let words = format!("lost: {lost}, killed: {killed}");
+        for _ in 0..3 {
+            world.now = world.now + Duration::from_secs(10);
+            world.carry_out(&Action::Describe);
+            assert_eq!(state(&world, block), Some(BlockState::Releasing), "{words}");
+            while world.add_without_growth() {}
+            assert_eq!(world.store.owner(ip_of(block)), None, "{words}");
+        }
+        let held = &mut world.ec2.get_mut(&eni).unwrap().blocks;
+        held.retain(|b| *b != block);
+        for seconds in [31, 31] {
+            world.now = world.now + Duration::from_secs(seconds);
+            world.carry_out(&Action::Describe);
+        }
+        assert_eq!(state(&world, block), None, "{words}");
+    }
 }
