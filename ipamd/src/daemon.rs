@@ -3,6 +3,7 @@
 use crate::aws::{Site, http_client};
 use crate::clock::WallClock;
 use crate::config::Config;
+use crate::conflist;
 use crate::ec2::Ec2;
 use crate::host_net::{KernelNet, watch};
 use crate::imds::Imds;
@@ -98,6 +99,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
         tokio::spawn(async move { spool::drain(&dir, &boot_id, &engine).await })
     };
     let marking = tokio::spawn(marker.mark(engine.clone()));
+    let installing = tokio::spawn(conflist::install(config.conflist, engine.clone()));
     let scrapes = config
         .metrics
         .map(|address| tokio::spawn(metrics::serve(address, metrics.clone(), engine.clone())));
@@ -107,6 +109,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
     }
     releases.abort();
     marking.abort();
+    installing.abort();
     monitor.abort();
     result
 }

@@ -8,6 +8,7 @@ pub mod args;
 pub mod aws;
 pub mod clock;
 pub mod config;
+pub mod conflist;
 pub mod daemon;
 pub mod ec2;
 #[cfg(test)]

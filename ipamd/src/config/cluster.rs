@@ -1,9 +1,12 @@
-//! Where the API server is, and who we are to it.
+//! Where the API server is, and who we are to it; what the node's runtime is to find.
 
 use super::finding::Severity;
 use super::read::Reader;
+use super::table;
+use crate::conflist;
 use crate::kube::{ApiServer, Settings};
 use hyper::Uri;
+use std::path::{Path, PathBuf};
 
 /// The API server's own port.
 const HTTPS: u16 = 443;
@@ -49,4 +52,50 @@ fn service(read: &mut Reader<'_>) -> Option<ApiServer> {
         host,
         port: port.and_then(|port| port.parse().ok()).unwrap_or(HTTPS),
     })
+}
+
+/// The network configuration that the runtime is to find, and in which places the plugin must be told
+/// of, since they are not where it looks by itself.
+pub(super) fn conflist(read: &mut Reader<'_>) -> conflist::Settings {
+    let no_pod_v6 = read.flag("DISABLE_POD_V6");
+    if no_pod_v6 && read.flag("ENABLE_IPv6") {
+        read.tell(
+            Severity::Refusal,
+            "DISABLE_POD_V6, ENABLE_IPv6",
+            "pods can't have IPv6 addresses with IPv6 switched off",
+        );
+    }
+    conflist::Settings {
+        dir: read.text_or_default("HOST_CNI_CONFDIR_PATH").into(),
+        name: conflist_name(read),
+        source: read.text("IPAMD_CONFLIST").map(PathBuf::from),
+        bandwidth: read.flag("ENABLE_BANDWIDTH_PLUGIN"),
+        no_pod_v6,
+        socket: elsewhere(read, "IPAMD_SOCKET"),
+        spool: elsewhere(read, "IPAMD_STATE_DIR").map(|dir| dir.join("spool")),
+    }
+}
+
+/// Runtimes read `*.conflist`, `*.conf` and `*.json`, and take the first by name.
+fn conflist_name(read: &mut Reader<'_>) -> String {
+    const NAME: &str = "IPAMD_CONFLIST_NAME";
+    let name = read.text_or_default(NAME);
+    let plain = !name.contains('/') && !name.starts_with('.');
+    if plain && Path::new(&name).extension() == Some("conflist".as_ref()) {
+        return name;
+    }
+    let text = format!(
+        "\"{}\" is not a plain file name with the extension conflist",
+        name.escape_debug()
+    );
+    read.tell(Severity::Refusal, NAME, text);
+    table::find(NAME).map_or_else(String::new, |knob| knob.default.into())
+}
+
+/// A path, if it is not the default.
+fn elsewhere(read: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
+    let default = table::find(name).map_or("", |knob| knob.default);
+    read.text(name)
+        .filter(|path| path != default)
+        .map(PathBuf::from)
 }

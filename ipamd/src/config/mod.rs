@@ -24,6 +24,7 @@ pub use finding::{Finding, Severity};
 pub use source::{NotText, ProcessEnv, Source};
 pub use table::{Kind, Knob, Status, all, find, markdown};
 
+use crate::conflist;
 use crate::kube;
 use ipam_core::Family;
 use ipam_core::plan::{Policy, Subnets};
@@ -123,6 +124,8 @@ pub struct Config {
     pub boot_id: Option<String>,
     /// Time limit of one look at IMDS.
     pub imds_timeout: Duration,
+    /// The network configuration for the runtime.
+    pub conflist: conflist::Settings,
     /// Where the reason for not starting goes.
     pub termination_log: PathBuf,
 }
@@ -163,6 +166,7 @@ impl Config {
             socket: read.text_or_default("IPAMD_SOCKET").into(),
             boot_id: read.text("IPAMD_BOOT_ID"),
             imds_timeout: millis(read.number("IPAMD_IMDS_TIMEOUT_MS", 100..=LONGEST_MS), 5000),
+            conflist: cluster::conflist(&mut read),
             termination_log: read.text_or_default("IPAMD_TERMINATION_LOG").into(),
         };
         read.check_unheeded();

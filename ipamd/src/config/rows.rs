@@ -52,8 +52,8 @@ pub(super) const PEER: &[Knob] = &[
     knob("AWS_VPC_K8S_CNI_VETHPREFIX", "eni", Text("1 to 4 characters; not `eth`, `vlan`, `lo`"), Works, "How the host's ends of pods' links begin."),
     knob("AWS_VPC_ENI_MTU", "9001", Number("bytes, 576 (IPv6: 1280) to 9001"), Works, "MTU of ENIs."),
     knob("POD_MTU", "", Number("bytes, 576 (IPv6: 1280) to 9001"), Works, "MTU of pods' links; as `AWS_VPC_ENI_MTU` if not set."),
-    knob("DISABLE_POD_V6", "false", Bool, RefuseUnless("false"), "Switch IPv6 off inside pods. Chain the `tuning` plugin in the conflist instead."),
-    knob("ENABLE_BANDWIDTH_PLUGIN", "false", Bool, RefuseUnless("false"), "Heed bandwidth annotations. Chain the `bandwidth` plugin in the conflist instead."),
+    knob("DISABLE_POD_V6", "false", Bool, Works, "Switch IPv6 off inside pods: chains the `tuning` plugin in the network configuration."),
+    knob("ENABLE_BANDWIDTH_PLUGIN", "false", Bool, Works, "Heed bandwidth annotations: chains the `bandwidth` plugin in the network configuration."),
     knob("ENABLE_NFTABLES", "", Bool, NoEffect, "Deprecated in Amazon's CNI; `ipamd` always uses nftables."),
     knob("AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER", "", Bool, NoEffect, "Deprecated in Amazon's CNI; `ipamd` sets `rp_filter` to loose on ENIs."),
     knob("CLUSTER_ENDPOINT", "", Text("an `https` address"), Works, "The API server, for events; `KUBERNETES_SERVICE_HOST` if not set."),
@@ -91,7 +91,7 @@ pub(super) const PEER: &[Knob] = &[
     knob("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:61679", Text("an address"), NoEffect, "Introspection is on the socket only."),
     // Installation, and programs beside the daemon
     knob("HOST_CNI_BIN_PATH", "/host/opt/cni/bin", LOG_PATH, NoEffect, "The installer's."),
-    knob("HOST_CNI_CONFDIR_PATH", "/host/etc/cni/net.d", LOG_PATH, NoEffect, "The installer's."),
+    knob("HOST_CNI_CONFDIR_PATH", "/host/etc/cni/net.d", LOG_PATH, Works, "The runtime's directory of network configurations. Once pods can be served, one is put there; where there is no such directory, none."),
     knob("MY_NODE_NAME", "", Text("a name"), Works, "The node's name in the cluster. Without it there are no events."),
     knob("MY_POD_NAME", "", Text("a name"), NoEffect, "`ipamd` does not look at itself."),
     knob("VPC_CNI_VERSION", "", Text("a version"), NoEffect, "Amazon's own version."),
@@ -106,6 +106,8 @@ pub(super) const PEER: &[Knob] = &[
 pub(super) const OURS: &[Knob] = &[
     knob("IPAMD_STATE_DIR", "/var/lib/ipamd", Text("a directory"), Works, "Leases, cooldowns and ENIs; must outlive the container."),
     knob("IPAMD_SOCKET", "/run/ipamd/ipamd.sock", LOG_PATH, Works, "The socket that the plugin calls."),
+    knob("IPAMD_CONFLIST", "", LOG_PATH, Works, "The network configuration that is put there; a plain one if not set."),
+    knob("IPAMD_CONFLIST_NAME", "10-ipamd.conflist", Text("a file name"), Works, "Its name there: the runtime takes the first by name."),
     knob("IPAMD_BOOT_ID", "", Text("an id"), Works, "Instead of `/proc/sys/kernel/random/boot_id`, for simulated nodes."),
     knob("IPAMD_ADD_TIMEOUT_MS", "30000", Number("milliseconds, 1 to 600000"), Works, "How long an ADD waits for an address if its caller does not say."),
     knob("IPAMD_FIRST_FAMILY", "ipv4", OneOf("`ipv4` or `ipv6`"), Works, "Which address of a pod with both comes first in the CNI result. The kubelet puts the node's family first in any case."),

@@ -147,8 +147,6 @@ fn what_would_change_the_datapath_is_refused() {
         ("ENABLE_POD_ENI", "1"),
         ("ENABLE_MULTI_NIC", "t"),
         ("ENABLE_IMDS_ONLY_MODE", "true"),
-        ("DISABLE_POD_V6", "true"),
-        ("ENABLE_BANDWIDTH_PLUGIN", "true"),
         ("AWS_VPC_K8S_CNI_CONNMARK", "0x100"),
         ("NETWORK_POLICY_ENFORCING_MODE", "strict"),
         ("ENABLE_IPv4", "false"),
