@@ -19,6 +19,7 @@ fn main() -> std::process::ExitCode {
         test("gc_without_a_list_ends_nothing", gc_without_list),
         test("gc_leaves_an_add_in_flight_alone", gc_in_flight),
         test("gc_of_a_whole_node", gc_all),
+        test("rolling_restarts_fail_no_add", rolling_restarts),
     ])
 }
 
@@ -72,7 +73,7 @@ fn leases(scene: &mut Scene) -> Result<usize, Failure> {
 /// Waits until the status is good.
 fn soon_good(scene: &Scene) -> Outcome {
     let judge = |call: Call| succeeded("STATUS", &call);
-    eventually(SOON, || status(scene), Call::ok, judge)
+    eventually(5 * SOON, || status(scene), Call::ok, judge)
 }
 
 /// "Not available" makes the whole node unready: a node that never had an address is.
@@ -301,6 +302,57 @@ fn gc_all() -> Outcome {
     succeeded("GC", &gc(&scene, &[])?)?;
     let left = leases(&mut scene)?;
     ensure(left == 0, format!("{left} leases"))?;
+    scene.all_agree()?;
+    scene.nothing_is_left()
+}
+
+/// Twenty ADDs a second, each with its DEL soon after, while the daemon is restarted again and again: by
+/// SIGTERM as in an upgrade, and by SIGKILL.
+fn rolling_restarts() -> Outcome {
+    let mut spec = spec(Mode::Prefix, "m5.large")?;
+    spec.daemon = spec.daemon.set("IPAMD_MAX_PODS", 250);
+    let mut scene = Scene::ready(spec)?;
+    soon_good(&scene)?;
+    let runtime = scene.runtime.clone();
+    let waves: Vec<Vec<Pod>> = (0..40)
+        .map(|_| scene.make_pods(4))
+        .collect::<Result<_, _>>()?;
+    let began = Instant::now();
+    let failures = std::thread::scope(|scope| {
+        let traffic = scope.spawn(move || -> Result<Vec<String>, lab::LabError> {
+            let mut failures = Vec::new();
+            for (n, mut wave) in (0_u32..).zip(waves) {
+                let due = Duration::from_millis(200) * n;
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+                let patience = lab::Patience::NONE;
+                failures.extend(runtime.add_all(&mut wave, 4, patience, |_| ())?.failed_adds);
+                failures.extend(runtime.del_all(&mut wave, 4)?.failed_dels);
+            }
+            Ok(failures)
+        });
+        let mut restarts = 0;
+        while !traffic.is_finished() {
+            std::thread::sleep(Duration::from_millis(400));
+            if restarts % 2 == 0 {
+                scene.node().stop()?;
+            } else {
+                scene.node().kill();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            scene.node().start()?;
+            scene.node().wait_ready(SOON)?;
+            restarts += 1;
+        }
+        ensure(restarts > 5, format!("only {restarts} restarts"))?;
+        match traffic.join() {
+            Ok(failures) => Ok(failures?),
+            Err(_) => fail("the traffic's thread panicked"),
+        }
+    })?;
+    ensure(failures.is_empty(), failures.join("\n"))?;
+    scene
+        .node()
+        .wait_pool(SOON, "no lease", |pool| pool.leases().is_empty())?;
     scene.all_agree()?;
     scene.nothing_is_left()
 }

@@ -16,7 +16,13 @@ pub fn run(arguments: &[String]) -> Result<(), CniError> {
     match arguments {
         [verb, netns, host_if, pod_if, addresses @ ..] if verb == "add" => {
             let lease = lease(host_if, pod_if, parse(addresses)?);
-            let wiring = pod_wiring(&lease, PodInput { mtu: MTU_DEFAULT });
+            let wiring = pod_wiring(
+                &lease,
+                PodInput {
+                    mtu: MTU_DEFAULT,
+                    before: 0,
+                },
+            );
             Kernel::open(netns)?
                 .wire(&wiring)
                 .map_err(|failed| failed.error)

@@ -2,7 +2,7 @@
 
 use crate::error::CniError;
 use crate::request::{Conf, Version};
-use ipam_core::wiring::{PodWiring, Route, Scope};
+use ipam_core::wiring::{PodWiring, Route, Scope, TABLE_MAIN};
 use serde_json::{Map, Value, json};
 
 /// The answer to VERSION. `asked` is echoed, as the spec says.
@@ -50,7 +50,10 @@ pub(crate) fn added(conf: &Conf, wiring: &PodWiring, netns: &str) -> Value {
         ip
     }));
     let mut routes = list(&mut result, "routes");
-    routes.extend(wiring.pod_routes.iter().map(|r| route(conf.version, r)));
+    // Before 1.1.0 a route of another table can't be told, and must not look like one of the main table.
+    let told = |r: &&Route| conf.version >= Version::V1_1_0 || r.table == TABLE_MAIN;
+    let told = wiring.pod_routes.iter().filter(told);
+    routes.extend(told.map(|r| route(conf.version, r)));
     result.insert("cniVersion".into(), conf.version.as_str().into());
     result.insert("interfaces".into(), all.into());
     result.insert("ips".into(), ips.into());
@@ -91,6 +94,9 @@ fn route(version: Version, route: &Route) -> Value {
     }
     if version >= Version::V1_1_0 && route.scope == Scope::Link {
         object["scope"] = SCOPE_LINK.into();
+    }
+    if version >= Version::V1_1_0 && route.table != TABLE_MAIN {
+        object["table"] = route.table.into();
     }
     object
 }

@@ -30,8 +30,12 @@ pub(crate) fn check(attachment: &Attachment, conf: &Conf) -> Result<(), CniError
         let msg = format!("ipamd has no lease for {}", attachment.key);
         return Err(CniError::new(code::CHECK_FAILED, msg));
     };
-    let wiring = PodWiring::try_from(wiring)
+    let mut wiring = PodWiring::try_from(wiring)
         .map_err(|error| CniError::new(code::PROTOCOL, format!("ipamd's wiring: {error}")))?;
+    if conf.mtu > 0 {
+        // The ADD's configuration went before the daemon's setting, and this is the same.
+        wiring.mtu = conf.mtu;
+    }
     let prev = conf.prev_result.as_ref();
     let mut found = prev.map_or_else(Vec::new, |prev| not_in_result(&wiring, prev));
     let pod_mac = prev.and_then(|prev| told_mac(&wiring, prev));

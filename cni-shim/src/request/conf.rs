@@ -226,8 +226,10 @@ impl Conf {
         };
         if verb == Verb::Add {
             conf.veth_prefix = fields.veth_prefix();
-            conf.mtu = fields.mtu();
             conf.add_timeout = fields.add_timeout();
+        }
+        if matches!(verb, Verb::Add | Verb::Check) {
+            conf.mtu = fields.mtu();
         }
         if verb == Verb::Gc {
             conf.valid = valid::read(map, &mut fields.problems);

@@ -5,6 +5,7 @@
 //! not name is a failure.
 
 mod arrows;
+mod chains;
 mod localstack;
 mod output;
 mod step;
@@ -20,7 +21,7 @@ use step::Runner;
 
 /// Skips that are right, by what they contain, and why. On a machine with Rust, its components and a
 /// Python everything runs.
-const EXPECTED_SKIPS: [(&str, &str); 2] = [
+const EXPECTED_SKIPS: [(&str, &str); 3] = [
     (
         localstack::NO_PYTHON,
         "an ordinary user can't install one; nothing but these tests needs it",
@@ -28,6 +29,10 @@ const EXPECTED_SKIPS: [(&str, &str); 2] = [
     (
         "matrix_beside_ipvs",
         "a kernel without IPVS can't translate by it",
+    ),
+    (
+        chains::NO_GO,
+        "nothing but the tests with other projects' plugins needs it",
     ),
 ];
 
@@ -60,11 +65,14 @@ pub(crate) fn run() -> Result<Verdict, TaskError> {
     }
     let mut localstack = None;
     runner.step("LocalStack", || localstack::set_up(&mut localstack));
+    let mut chains = None;
+    runner.step("CNI chains", || chains::set_up(&mut chains));
     let programs = suite::Programs {
         daemon,
         plugin,
         floor,
         localstack,
+        chains,
     };
     runner.step("build tests", || suite::build(&programs));
     runner.step("tests", || suite::run(&programs));

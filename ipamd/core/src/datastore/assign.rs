@@ -101,6 +101,15 @@ impl Datastore {
             .unwrap_or_else(|| name(33))
     }
 
+    /// How many interfaces of the same sandbox are older than a lease's.
+    #[must_use]
+    pub fn interfaces_before(&self, lease: &Lease) -> u32 {
+        let age = |l: &Lease| (l.since, l.key.if_name.clone(), l.key.network.clone());
+        let older =
+            |l: &&Lease| l.key.container_id == lease.key.container_id && age(l) < age(lease);
+        u32::try_from(self.leases.values().filter(older).count()).unwrap_or(u32::MAX)
+    }
+
     /// The best free address of a family.
     fn pick(&self, family: Family, request: &Request<'_>, now: Timestamp) -> Option<IpAddr> {
         let mut best: Option<Rank> = None;

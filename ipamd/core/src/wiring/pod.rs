@@ -64,7 +64,12 @@ pub struct PodWiring {
 pub struct PodInput {
     /// `POD_MTU`
     pub mtu: u32,
+    /// How many interfaces the pod has from us already: the first one has its default routes.
+    pub before: u32,
 }
+
+/// The pod's routing tables of further interfaces begin here: table 101 is the second one's.
+const FURTHER_TABLES: u32 = 100;
 
 /// The version of wirings of pods that have node-local addresses, or none.
 #[must_use]
@@ -76,6 +81,10 @@ pub const fn version(local: bool) -> u32 {
 #[must_use]
 pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
     let pod_if = lease.key.if_name.clone();
+    let table = match input.before {
+        0 => TABLE_MAIN,
+        before => FURTHER_TABLES + before,
+    };
     let mut wiring = PodWiring {
         version: version(lease.addresses.iter().any(|ip| egress::is_local(*ip))),
         host_if: lease.host_if.clone(),
@@ -110,13 +119,16 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
         if !egress::is_local(ip) {
             wiring.gateways.push(gateway);
         }
-        wiring.pod_routes.push(on_link(gateway.into(), &pod_if));
+        wiring.pod_routes.push(Route {
+            table,
+            ..on_link(gateway.into(), &pod_if)
+        });
         wiring.pod_routes.push(Route {
             dst: default,
             via: Some(gateway),
             dev: pod_if.clone(),
             scope: Scope::Global,
-            table: TABLE_MAIN,
+            table,
         });
         wiring.pod_neighbours.push(Neighbour {
             dev: pod_if.clone(),

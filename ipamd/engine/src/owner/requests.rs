@@ -170,6 +170,7 @@ impl Owner {
             lease,
             PodInput {
                 mtu: mtu.unwrap_or(self.settings.pod_mtu),
+                before: self.store.interfaces_before(lease),
             },
         )
     }

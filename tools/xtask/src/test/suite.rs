@@ -1,6 +1,7 @@
 //! `cargo test` over the whole workspace, real-kernel tests included, with the programs that they
 //! start.
 
+use super::chains::Chains;
 use super::localstack::LocalStack;
 use super::output::Reader;
 use super::step::Outcome;
@@ -26,6 +27,8 @@ pub(super) struct Programs {
     pub(super) floor: Option<PathBuf>,
     /// A judge that we did not write.
     pub(super) localstack: Option<LocalStack>,
+    /// Other projects' plugins, and a runtime on libcni.
+    pub(super) chains: Option<Chains>,
 }
 
 impl Programs {
@@ -43,6 +46,9 @@ impl Programs {
         }
         if let Some(localstack) = &self.localstack {
             localstack.tell(command);
+        }
+        if let Some(chains) = &self.chains {
+            chains.tell(command);
         }
     }
 }
