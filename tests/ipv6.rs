@@ -185,6 +185,20 @@ fn flushed() -> Outcome {
         |now| ensure(now == before, format!("{before} became {now}")),
     )?;
     scene.all_reach()?;
+    scene.on_node("nft flush ruleset")?;
+    let node = scene.cluster.nodes()[0].sim().clone();
+    let look = || {
+        let mut command = std::process::Command::new("nft");
+        command.args(["list", "ruleset"]);
+        let output = node.output(command)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(text.contains("169.254.172.0/22") && text.contains("snat to"))
+    };
+    let back = |there: &bool| *there;
+    eventually(SOON, look, back, |there| {
+        ensure(there, "no egress any more")
+    })?;
+    scene.all_get_out()?;
     scene.nothing_is_left()
 }
 
