@@ -170,7 +170,10 @@ impl ModelCloud {
 pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
     let subnets = world.vpc().subnets();
     let cidr = subnets.iter().find(|s| s.id == eni.subnet).map(|s| s.cidr);
-    let secondary = eni.addresses.iter().filter(|a| !a.primary);
+    // In every other world the primary address is listed among the rest, as IMDS's `local-ipv4s` does:
+    // it must not become a pod's by that.
+    let listed = !world.seed.is_multiple_of(2);
+    let secondary = eni.addresses.iter().filter(|a| listed || !a.primary);
     let blocks = secondary
         .map(|a| Block::address(a.address.into()))
         .chain(
