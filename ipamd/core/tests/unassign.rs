@@ -177,3 +177,27 @@ fn a_describe_that_lags_does_not_bring_back_what_may_be_gone() {
         assert_eq!(state(&world, block), None, "{words}");
     }
 }
+
+/// One that EC2 did and answered: a Describe that lags behind the answer shows the block still.
+#[test]
+fn what_was_given_back_does_not_come_back() {
+    let mut world = World::new("m5.large", Policy::default());
+    world.settle();
+    let primary = world.store.primary().unwrap();
+    let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
+    let block = *primary.blocks.keys().next().unwrap();
+    let blocks = vec![block];
+    let stale = world.ec2.clone();
+    world.carry_out(&Action::Unassign {
+        handle,
+        eni,
+        blocks,
+    });
+    assert_eq!(state(&world, block), None);
+    world.ec2 = stale;
+    for _ in 0..3 {
+        world.now = world.now + Duration::from_secs(15);
+        world.carry_out(&Action::Describe);
+        assert_eq!(state(&world, block), None);
+    }
+}
