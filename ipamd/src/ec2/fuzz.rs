@@ -144,7 +144,7 @@ fn whatever_ec2_answers_nothing_breaks() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let ec2 = ec2(server.address);
+    let ec2 = runtime.block_on(ec2(server.address));
     let call = select(vec![
         Call::Describe,
         Call::Describe,

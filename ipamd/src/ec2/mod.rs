@@ -70,12 +70,17 @@ impl Ec2 {
     }
 
     async fn connect(&self, region: String) -> Client {
+        Client::from_conf(self.client_config(region).await.build())
+    }
+
+    /// Everything that a client is made of.
+    async fn client_config(&self, region: String) -> aws_sdk_ec2::config::Builder {
         let sdk = aws::sdk_config(self.http.clone(), region, self.settings.timeout).await;
         let mut config = aws_sdk_ec2::config::Builder::from(&sdk);
         if let Some(endpoint) = &self.settings.endpoint {
             config.set_endpoint_url(Some(endpoint.clone()));
         }
-        Client::from_conf(config.build())
+        config
     }
 
     fn view(&self, eni: &NetworkInterface, instance: &InstanceId) -> Option<EniView> {

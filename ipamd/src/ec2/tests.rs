@@ -1,5 +1,6 @@
 //! The adapter against a plain HTTP server on loopback: what is sent, and what answers come to.
 
+mod once;
 mod orphans;
 
 use super::*;
@@ -88,36 +89,28 @@ fn facts() -> NodeFacts {
     }
 }
 
-/// The adapter with a client of fixed credentials, so that the test needs no environment.
-pub(super) fn ec2(address: SocketAddr) -> Ec2 {
+/// The adapter with a client as the daemon makes it, but of fixed credentials, so that the test needs
+/// no environment.
+pub(super) async fn ec2(address: SocketAddr) -> Ec2 {
+    patient(address, Duration::from_millis(400)).await
+}
+
+/// The same, with another time limit for a call.
+async fn patient(address: SocketAddr, timeout: Duration) -> Ec2 {
     let settings = config::Ec2 {
         endpoint: Some(format!("http://{address}")),
-        timeout: Duration::from_millis(400),
+        timeout,
         cluster: Some("blue".into()),
         tags: BTreeMap::from([("team".into(), "net".into())]),
         manage_untagged: true,
     };
     let site = Arc::new(Site::default());
     site.learn(&facts());
-    let http = http_client(config::Http::default());
-    let ec2 = Ec2::new(settings, http.clone(), site);
-    let config = aws_sdk_ec2::Config::builder()
-        .behavior_version(aws_sdk_ec2::config::BehaviorVersion::latest())
-        .region(aws_sdk_ec2::config::Region::new("eu-west-1"))
-        .credentials_provider(aws_sdk_ec2::config::Credentials::new(
-            "a", "b", None, None, "test",
-        ))
-        .http_client(http)
-        .retry_config(aws_sdk_ec2::config::retry::RetryConfig::disabled())
-        .timeout_config(
-            aws_sdk_ec2::config::timeout::TimeoutConfig::builder()
-                .operation_timeout(Duration::from_millis(400))
-                .build(),
-        )
-        .endpoint_url(format!("http://{address}"));
-    ec2.client
-        .set(Client::from_conf(config.build()))
-        .expect("is the first");
+    let ec2 = Ec2::new(settings, http_client(config::Http::default()), site);
+    let credentials = aws_sdk_ec2::config::Credentials::new("a", "b", None, None, "test");
+    let config = ec2.client_config("eu-west-1".into()).await;
+    let client = Client::from_conf(config.credentials_provider(credentials).build());
+    ec2.client.set(client).expect("is the first");
     ec2
 }
 
@@ -173,6 +166,7 @@ async fn create_asks_for_blocks_and_tags_in_one_call() {
     );
     let (address, mut asked) = serve(vec![Some((200, body))]).await;
     let view = ec2(address)
+        .await
         .create(CreateEni {
             asked: ipam_core::Timestamp(1_767_225_600_123),
             token: "token-1".into(),
@@ -231,7 +225,7 @@ async fn describe_reads_every_page() {
         described("", ""),
     ])
     .await;
-    let views = ec2(address).describe().await.expect("describes");
+    let views = ec2(address).await.describe().await.expect("describes");
     assert_eq!(views.len(), 2);
     let first = fields(&asked.recv().await.expect("was asked"));
     assert_eq!(
@@ -271,7 +265,7 @@ async fn what_is_not_ours_to_manage_is_named() {
         (at(1, 1), Some(Unmanaged::OtherCard)),
     ] {
         let (address, _asked) = serve(vec![described(&more, "")]).await;
-        let views = ec2(address).describe().await.expect("describes");
+        let views = ec2(address).await.describe().await.expect("describes");
         assert_eq!(views[0].unmanaged, want, "{more}");
     }
 }
@@ -282,6 +276,7 @@ async fn attach_always_names_the_card() {
                 </AttachNetworkInterfaceResponse>";
     let (address, mut asked) = serve(vec![Some((200, body.into()))]).await;
     let attachment = ec2(address)
+        .await
         .attach("eni-7".into(), 2, 0)
         .await
         .expect("attaches");
@@ -298,6 +293,7 @@ async fn assign_with(answer: Option<(u16, String)>) -> (CloudError, usize) {
     // A second answer is there for a client that tries again: it must not.
     let (address, mut asked) = serve(vec![answer.clone(), answer]).await;
     let error = ec2(address)
+        .await
         .assign("eni-7".into(), Family::V4, BlockKind::Address, 2)
         .await
         .expect_err("is refused");
@@ -343,6 +339,7 @@ async fn silence_is_an_unknown_outcome_and_a_closed_port_is_not() {
     let address = listener.local_addr().expect("has an address");
     // It accepts (the kernel does) and never answers.
     let error = ec2(address)
+        .await
         .delete("eni-7".into())
         .await
         .expect_err("times out");
@@ -352,6 +349,7 @@ async fn silence_is_an_unknown_outcome_and_a_closed_port_is_not() {
     );
     drop(listener);
     let error = ec2(address)
+        .await
         .delete("eni-7".into())
         .await
         .expect_err("is refused");

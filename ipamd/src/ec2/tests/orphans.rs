@@ -54,7 +54,7 @@ async fn nothing_is_free_unless_every_sign_says_so() {
              </tagSet></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>"
         );
         let (address, mut asked) = serve(vec![Some((200, body))]).await;
-        let seen = ec2(address).tagged().await.expect("answers");
+        let seen = ec2(address).await.tagged().await.expect("answers");
         assert_eq!(seen.len(), 1);
         assert_eq!(seen[0].free, free, "{status} {description} {more} {tags}");
         assert_eq!(seen[0].created, Some(Timestamp(1_767_225_601_000)));
@@ -76,7 +76,7 @@ async fn tags_are_those_that_others_look_for() {
     ] {
         let body = "<CreateTagsResponse><return>true</return></CreateTagsResponse>".to_owned();
         let (address, mut asked) = serve(vec![Some((200, body))]).await;
-        let done = ec2(address).tag(EniId("eni-7".into()), tag).await;
+        let done = ec2(address).await.tag(EniId("eni-7".into()), tag).await;
         done.expect("tags");
         let fields = fields(&asked.recv().await.expect("was asked"));
         assert_eq!(fields["ResourceId.1"], "eni-7");
