@@ -293,9 +293,8 @@ fn reboot() -> Outcome {
     scene.all_agree()?;
     scene.settled()?;
     let more = scene.calls("Assign") + scene.calls("Create") - calls;
-    // So soon after the last write a Describe may lag: pods get other addresses rather than wait.
     ensure(
-        more <= 2,
+        more == 0,
         format!(
             "{more} purchases for what was there already:\n{}",
             scene.recent_calls()

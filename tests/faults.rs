@@ -189,11 +189,11 @@ fn dropped_answers() -> Outcome {
         let enis = sim.vpc().enis(sim.clock().now());
         enis.iter().map(|e| e.v4_prefixes.len()).sum()
     };
-    // 40 pods and one warm prefix need four; while the call is in doubt another ENI may bring as many
-    // for those who wait. A repeated call would have bought more.
+    // 40 pods and one warm prefix need four, and pods may come in parts. A repeated call would have
+    // bought more, and so would another ENI while the next Describe tells what became of the first.
     let calls = scene.calls("Assign") - before;
     ensure(
-        bought <= 8,
+        bought <= 5,
         format!("{bought} prefixes in {calls} calls for 40 pods"),
     )?;
     scene.nothing_is_left()

@@ -4,6 +4,7 @@
 use ipamd_tests::seen::{log, metrics, value};
 use ipamd_tests::{Mode, Outcome, SOON, Scene, ensure, spec};
 use lab::{ClusterSpec, Patience};
+use std::process::Command;
 use std::time::Duration;
 use vpc_model::{Effect, Fault, SubnetSpec};
 use vpc_sim::testing::{Failure, Test, run};
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
         test("in_doubt", in_doubt),
         test("cooling", cooling),
         test("provisioning_disabled", provisioning_disabled),
+        test("store_failed", store_failed),
         test("daemon_away", daemon_away),
     ])
 }
@@ -319,6 +321,55 @@ fn provisioning_disabled() -> Outcome {
         .set("DISABLE_NETWORK_RESOURCE_PROVISIONING", "true");
     let says = &["DISABLE_NETWORK_RESOURCE_PROVISIONING", "when a pod ends"];
     from_the_start(spec, Vec::new(), &reason("provisioning_disabled", says))
+}
+
+/// The state's disk is full.
+fn store_failed() -> Outcome {
+    let mut spec = lean(Mode::Secondary, "m5.large")?;
+    spec.daemon = spec.daemon.set("IP_COOLDOWN_PERIOD", "0");
+    let mut scene = Scene::new(spec)?;
+    let small = "mkdir -p /var/lib/ipamd && mount -t tmpfs -o size=2m tmpfs /var/lib/ipamd";
+    shell(&mut scene, small)?;
+    scene.node().start()?;
+    scene.node().wait_ready(SOON)?;
+    scene.settled()?;
+    // `dd` ends with an error when there is no room left, as it should.
+    let fill = "dd if=/dev/zero of=/var/lib/ipamd/filler bs=4096 2>/dev/null; true";
+    shell(&mut scene, fill)?;
+    // The database has some room left in the file that it has.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while std::time::Instant::now() < end {
+        let mut pod = scene.make_pod()?;
+        let added = scene.runtime.add(&mut pod)?;
+        let deleted = scene.runtime.del(&mut pod)?;
+        pod.remove_netns()?;
+        // An address may be waited for in vain meanwhile: that is another reason.
+        let full = format!("{added:?}{deleted:?}").contains("could not write its state");
+        if full {
+            break;
+        }
+    }
+    let want = Reason {
+        code: 5,
+        cause: "store_failed",
+        says: &["could not write its state", "try again"],
+    };
+    told(&mut scene, &want)?;
+    let log = log(&mut scene)?;
+    ensure(
+        log.contains("IPAMD_STATE_DIR"),
+        format!("nobody is told what to do:\n{log}"),
+    )?;
+    scene.node().kill();
+    Ok(())
+}
+
+fn shell(scene: &mut Scene, script: &str) -> Outcome {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    let output = scene.node().sim().output(command)?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure(output.status.success(), format!("{script}: {words}"))
 }
 
 /// Nobody is there to give a reason: the plugin has its own words.

@@ -1,8 +1,10 @@
 //! What EC2's answers mean to the pool.
 
 mod classify;
+mod reaction;
 
 pub use classify::classify;
+pub use reaction::{Effect, Next, Reaction};
 
 use crate::BlockKind;
 use alloc::format;
@@ -49,23 +51,7 @@ impl ErrorClass {
     /// The label in logs, metrics and answers.
     #[must_use]
     pub const fn label(self) -> &'static str {
-        match self {
-            Self::SubnetFull => "subnet_full",
-            Self::NoFreePrefix => "no_free_prefix",
-            Self::EniFull => "eni_full",
-            Self::InstanceFull => "instance_full",
-            Self::AccountFull => "account_full",
-            Self::IndexTaken => "index_taken",
-            Self::PrefixUnsupported => "prefix_unsupported",
-            Self::TokenUsed => "token_used",
-            Self::Throttled => "throttled",
-            Self::Unauthorized => "unauthorized",
-            Self::NotFound => "not_found",
-            Self::WrongState => "wrong_state",
-            Self::UnknownOutcome => "unknown_outcome",
-            Self::Unreachable => "ec2_unreachable",
-            Self::Other => "ec2_error",
-        }
+        self.reaction().label
     }
 }
 
@@ -97,39 +83,13 @@ impl CloudError {
     /// What it means and what a person can do about it; EC2's own words are [`fmt::Display`]'s.
     #[must_use]
     pub fn meaning(&self) -> String {
-        let words = match self.class {
-            ErrorClass::Unauthorized => {
-                return format!(
-                    "the node's IAM role may not do {}: allow it in its policy (deploy/ has one)",
-                    self.permission()
-                );
-            }
-            ErrorClass::SubnetFull => {
-                "the subnet has no free address: free some, or give new ENIs another subnet"
-            }
-            ErrorClass::NoFreePrefix => {
-                "the subnet has no free aligned /28: reserve a range for prefixes, or give new \
-                 ENIs another subnet"
-            }
-            ErrorClass::EniFull => "the ENI holds as many addresses as it can",
-            ErrorClass::InstanceFull => "the instance has as many ENIs as it can",
-            ErrorClass::AccountFull => {
-                "the account has as many ENIs in this Region as its quota allows: delete unused \
-                 ones, or have the quota raised"
-            }
-            ErrorClass::IndexTaken => "another interface has that place on the instance",
-            ErrorClass::PrefixUnsupported => "this instance type takes no prefixes",
-            ErrorClass::TokenUsed => "the client token was used for another request",
-            ErrorClass::Throttled => "EC2 throttles this account's calls in this Region",
-            ErrorClass::NotFound => "EC2 does not know it (any more)",
-            ErrorClass::WrongState => "EC2 can't do this right now",
-            ErrorClass::UnknownOutcome => "EC2 did not answer; whether it did it is found out",
-            ErrorClass::Unreachable => {
-                "EC2 can't be reached: see to DNS, routes, VPC endpoint and credentials"
-            }
-            ErrorClass::Other => "EC2 refuses",
-        };
-        words.into()
+        if self.class == ErrorClass::Unauthorized {
+            return format!(
+                "the node's IAM role may not do {}: allow it in its policy (deploy/ has one)",
+                self.permission()
+            );
+        }
+        self.class.reaction().words.into()
     }
 
     /// The IAM permission that a refusal lacks: the one that EC2's words name (a Create with tags

@@ -2,7 +2,7 @@
 
 mod refused;
 
-use crate::cloud::{CloudError, ErrorClass};
+use crate::cloud::{CloudError, Effect, Next};
 use crate::datastore::Datastore;
 use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
 use crate::reconcile::{Drift, Thing, has_its_place, reconcile};
@@ -351,7 +351,7 @@ fn add_blocks(store: &mut Datastore, handle: EniHandle, blocks: Vec<Block>) {
     store.recount();
 }
 
-/// EC2 refused, or nobody knows. The reaction is by class; see [`ErrorClass`].
+/// EC2 refused, or nobody knows: what the class's row says ([`crate::cloud::Reaction`]), on what the action is about.
 fn fail(
     store: &mut Datastore,
     memory: &mut Memory,
@@ -359,14 +359,15 @@ fn fail(
     error: &CloudError,
     now: Timestamp,
 ) {
-    if error.class == ErrorClass::Throttled {
+    let reaction = error.class.reaction();
+    if reaction.next == Next::Slower {
         memory.throttled(Call::of(action), error, now);
     }
     let Some(handle) = action.handle() else {
         let scope = match action {
             Action::DescribeSubnets { .. } => {
                 // A refusal for the rate of calls says nothing: the next try will.
-                if error.class != ErrorClass::Throttled {
+                if reaction.next != Next::Slower {
                     memory.subnets.unanswered();
                 }
                 Scope::Subnets
@@ -376,12 +377,12 @@ fn fail(
         memory.failed(scope, error, now);
         return;
     };
-    let unknown = error.class == ErrorClass::UnknownOutcome;
+    let unknown = reaction.effect == Effect::Unknown;
     if let Some(eni) = store.eni_mut(handle) {
         match action {
             // Sent again with the same token.
             Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
-            Action::Create { .. } if eni.in_doubt_since.is_some() && !tells(error.class) => {}
+            Action::Create { .. } if eni.in_doubt_since.is_some() && !reaction.after_token => {}
             // What was asked for tells by what the answer is known when EC2 has told.
             Action::Assign { .. } if unknown => eni.in_doubt_since = Some(now),
             Action::Unassign { .. } | Action::Detach { .. } if unknown => {
@@ -391,17 +392,16 @@ fn fail(
             _ => eni.intent = None,
         }
     }
-    match error.class {
-        ErrorClass::NotFound if matches!(action, Action::Delete { .. }) => {
+    memory.look |= reaction.look;
+    match action {
+        Action::Delete { .. } if reaction.next == Next::Forget => {
             deleted(store, memory, handle, now);
             return;
         }
-        ErrorClass::NotFound if matches!(action, Action::Detach { .. }) => {
+        Action::Detach { .. } if reaction.next == Next::Forget => {
             store.detach(handle);
-            memory.look = true;
             return;
         }
-        ErrorClass::NotFound | ErrorClass::EniFull | ErrorClass::WrongState => memory.look = true,
         _ => {}
     }
     match action {
@@ -412,10 +412,8 @@ fn fail(
             ..
         } => {
             // What EC2 says of this subnet holds no other one.
-            let scope = match error.class {
-                ErrorClass::Unauthorized | ErrorClass::NotFound | ErrorClass::Other => {
-                    Scope::NewEniIn(subnet.clone())
-                }
+            let scope = match reaction.next {
+                Next::Person | Next::Forget | Next::GiveUp => Scope::NewEniIn(subnet.clone()),
                 _ => Scope::NewEni,
             };
             refused_blocks(memory, (subnet.clone(), *kind, *count), error, now, scope);
@@ -446,7 +444,7 @@ fn fail(
             refused_attach(store, memory, handle, (*card, *device_index), error, now);
         }
         Action::Unassign { blocks, .. } => {
-            if nothing_done(error.class) {
+            if reaction.effect == Effect::NotTried {
                 // Unless an earlier one was not answered, and EC2 names them no more.
                 let missing = |b: &&Block| memory.missing.contains_key(&Thing::Block(handle, **b));
                 let there: Vec<Block> = blocks.iter().filter(|b| !missing(b)).copied().collect();
@@ -460,10 +458,8 @@ fn fail(
         Action::Detach { .. } => {
             // Refused for good or for now, it is not leaving: its addresses serve on. Unless an earlier
             // Detach was not answered, which may have been done.
-            if matches!(
-                error.class,
-                ErrorClass::Unauthorized | ErrorClass::Other | ErrorClass::Throttled
-            ) && !memory.missing.contains_key(&Thing::Eni(handle))
+            if (reaction.effect == Effect::NotTried || reaction.next == Next::GiveUp)
+                && !memory.missing.contains_key(&Thing::Eni(handle))
                 && store
                     .eni(handle)
                     .is_some_and(|e| e.in_doubt_since.is_none())
@@ -475,25 +471,4 @@ fn fail(
         }
         _ => memory.failed(Scope::Eni(handle), error, now),
     }
-}
-
-/// Whether EC2 did not even look at what it was asked.
-const fn nothing_done(class: ErrorClass) -> bool {
-    matches!(
-        class,
-        ErrorClass::Throttled | ErrorClass::Unreachable | ErrorClass::Unauthorized
-    )
-}
-
-/// Whether a refusal of a Create that is sent once more tells that the first one made nothing: EC2
-/// looks for the token before it looks for room, but after it has looked for rights.
-const fn tells(class: ErrorClass) -> bool {
-    matches!(
-        class,
-        ErrorClass::SubnetFull
-            | ErrorClass::NoFreePrefix
-            | ErrorClass::AccountFull
-            | ErrorClass::PrefixUnsupported
-            | ErrorClass::TokenUsed
-    )
 }

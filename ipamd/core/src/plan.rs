@@ -229,25 +229,13 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
     if !input.provisioning {
         draft.plan.report.note(Note::NotProvisioning);
     } else if !input.memory.known {
-        draft.plan.report.note(Note::Unknown);
-        // Also while the next try is under way: this is why it is not known yet.
-        let scopes = [Scope::Describe, Scope::Calls(Call::Describe)];
-        let holds = scopes.iter().filter_map(|s| input.memory.holds.get(s));
-        if let Some(hold) = holds.max_by_key(|hold| hold.until) {
-            let (error, until) = (hold.error.clone(), hold.until.max(now));
-            draft.plan.report.note(Note::Held {
-                error,
-                subnet: None,
-                kind: None,
-                until,
-            });
-        }
+        draft.not_told(Note::Unknown, Scope::Describe, Call::Describe);
     } else {
         advance::enis(&mut draft);
         // Where it goes needs no list of subnets.
         let missing_v6 = !input.finishing && six::grow(&mut draft);
         if !may_grow && !input.finishing {
-            draft.plan.report.note(Note::SubnetsUnknown);
+            draft.not_told(Note::SubnetsUnknown, Scope::Subnets, Call::Subnets);
         }
         if may_grow {
             shrink::leave_excluded(&mut draft);
@@ -296,7 +284,7 @@ impl<'a> Draft<'a> {
         let coming = store
             .enis
             .values()
-            .map(coming_to)
+            .map(|eni| coming_to(eni, input, now))
             .fold(0, u32::saturating_add);
         Self {
             store,
@@ -365,6 +353,22 @@ impl<'a> Draft<'a> {
     fn wake(&mut self, at: Timestamp) {
         if at > self.now {
             self.wakes.push(at);
+        }
+    }
+
+    /// EC2 has not told something yet, and why, also while the next try is under way.
+    fn not_told(&mut self, note: Note, asking: Scope, call: Call) {
+        self.plan.report.note(note);
+        let scopes = [asking, Scope::Calls(call)];
+        let holds = scopes.iter().filter_map(|s| self.input.memory.holds.get(s));
+        if let Some(hold) = holds.max_by_key(|hold| hold.until) {
+            let (error, until) = (hold.error.clone(), hold.until.max(self.now));
+            self.plan.report.note(Note::Held {
+                error,
+                subnet: None,
+                kind: None,
+                until,
+            });
         }
     }
 
@@ -444,10 +448,22 @@ impl<'a> Draft<'a> {
 }
 
 /// IPv4 addresses that calls under way on an ENI will bring.
-fn coming_to(eni: &Eni) -> u32 {
+fn coming_to(eni: &Eni, input: &Input<'_>, now: Timestamp) -> u32 {
+    // The next Describe may tell at once what became of it: it is worth the wait, and no longer.
+    let told_soon = |since: Timestamp| {
+        let memory = input.memory;
+        memory.described.is_none_or(|begun| begun <= since)
+            && memory
+                .held(&[Scope::Describe, Scope::Calls(Call::Describe)], now)
+                .is_none()
+    };
     match &eni.intent {
         // Nobody counts on what is in doubt.
-        Some(Intent::Assign { .. }) if eni.in_doubt_since.is_some() => 0,
+        Some(Intent::Assign { .. })
+            if eni.in_doubt_since.is_some_and(|since| !told_soon(since)) =>
+        {
+            0
+        }
         Some(Intent::Create { kind, count, .. }) => {
             kind.capacity(Family::V4).saturating_mul(*count)
         }

@@ -368,8 +368,8 @@ fn take_blocks(
         }
     }
     for block in gone {
-        // Only a store that lost something has it from us: nobody new until EC2 names it.
-        if memory.forgetful
+        // Only an earlier boot, or a store that lost something, has it: nobody new until EC2 names it.
+        if !memory.resumed
             && let Some(eni) = store.eni_mut(handle)
             && let Some(state) = eni.blocks.get_mut(&block)
             && *state == BlockState::Unconfirmed

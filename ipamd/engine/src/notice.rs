@@ -3,7 +3,7 @@
 //! The words say what happened, why, and what happens next or what to do. Nothing here tells
 //! anybody: [`crate::ports::Cluster`] does.
 
-use ipam_core::cloud::{CloudError, ErrorClass};
+use ipam_core::cloud::CloudError;
 use ipam_core::{Block, BlockKind, InstanceId, PodRef, SubnetId, Timestamp, Unmanaged};
 use std::fmt;
 use std::net::IpAddr;
@@ -214,18 +214,6 @@ impl Notice {
             | Self::BlockGone(..) => Some(Duration::from_secs(60)),
             _ => Some(Duration::from_secs(900)),
         }
-    }
-
-    /// Whether EC2's refusal is one that a person must know of.
-    pub(crate) const fn worth_telling(class: ErrorClass) -> bool {
-        matches!(
-            class,
-            ErrorClass::Unauthorized
-                | ErrorClass::SubnetFull
-                | ErrorClass::NoFreePrefix
-                | ErrorClass::AccountFull
-                | ErrorClass::Other
-        )
     }
 }
 

@@ -15,13 +15,14 @@ mod start;
 mod tell;
 
 pub use answer::Answer;
+use answer::unwritten;
 
 use crate::api::{Counters, Request};
 use crate::forget::Forget;
 use crate::host::Host;
 use crate::notice::Notice;
 use crate::notices::Notices;
-use crate::parked::{Lot, no_address};
+use crate::parked::{Lot, Parked, no_address};
 use crate::ports::{HostNetError, Loaded, NodeFacts, Write};
 use crate::reroute::Reroute;
 use crate::retry::Retry;
@@ -33,6 +34,7 @@ use ipam_core::outcome::{begin, finish};
 use ipam_core::plan::{Action, Input, Memory, Note, Policy, Report, plan};
 use ipam_core::{EniHandle, SecurityGroupId, Timestamp};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -80,7 +82,12 @@ pub struct Owner {
     unwired: collect::Unwired,
     notices: Notices,
     counters: Counters,
+    /// Since when, and why, nothing can be stored.
+    unwritten: Option<(Timestamp, String)>,
 }
+
+/// A disk that fails for longer than this fails the ADDs that wait; one hiccup does not.
+const UNWRITTEN_FOR: Duration = Duration::from_secs(2);
 
 impl Owner {
     /// The owner of what was stored. `seed` makes this run's client tokens and jitter its own.
@@ -111,6 +118,11 @@ impl Owner {
             self.reroute.wake_at().filter(|_| self.surveyed),
             self.orphans.wake_at(),
             self.local_wake(),
+            // Those who wait for a disk are told.
+            self.unwritten
+                .as_ref()
+                .filter(|_| self.lot.len() > 0)
+                .map(|(since, _)| *since + UNWRITTEN_FOR),
             self.metadata_retry.at().filter(|_| !self.reading_metadata),
             self.survey_retry.at().filter(|_| !self.surveying),
             self.metadata_read
@@ -198,6 +210,9 @@ impl Owner {
         self.note_doubts(now);
         self.report = planned.report;
         self.wake_at = planned.wake_at;
+        if let Some((_, error)) = &self.unwritten {
+            self.report.notes.push(Note::Unwritten(error.clone()));
+        }
         self.look_whether_served(now);
         let answers = self.refuse_hopeless(now);
         self.collect_writes();
@@ -347,6 +362,16 @@ impl Owner {
     /// ADDs for which nothing can change in time.
     fn refuse_hopeless(&mut self, now: Timestamp) -> Vec<Answer> {
         let mut answers = Vec::new();
+        if let Some((since, error)) = &self.unwritten {
+            let failing = now.since(*since) >= UNWRITTEN_FOR;
+            let gone = if failing {
+                self.lot.take_all()
+            } else {
+                self.lot.take_expired(now)
+            };
+            let refused = |parked: Parked| Answer::refused(parked.reply, unwritten(error));
+            return gone.into_iter().map(refused).collect();
+        }
         let (why, cause) = (self.report.why(), self.report.cause());
         for parked in self.lot.take_expired(now) {
             let refusal = no_address(&parked.request, true, &why, cause);

@@ -135,10 +135,13 @@ impl Turn {
             return Ok(());
         }
         let result = self.ports.store.commit(&writes);
-        if let Err(error) = &result {
-            self.owner
-                .store_failed(&chain(error), self.ports.clock.now());
-            self.owner.keep_writes(writes);
+        match &result {
+            Ok(()) => self.owner.stored(),
+            Err(error) => {
+                self.owner
+                    .store_failed(&chain(error), self.ports.clock.now());
+                self.owner.keep_writes(writes);
+            }
         }
         result
     }

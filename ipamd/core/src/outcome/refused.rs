@@ -1,6 +1,6 @@
 //! What a refused Create, Assign or Attach holds, and for how long: narrow scopes, by class.
 
-use crate::cloud::{CloudError, ErrorClass};
+use crate::cloud::{CloudError, Next};
 use crate::datastore::Datastore;
 use crate::plan::{Memory, Scope};
 use crate::{BlockKind, EniHandle, SubnetId, Timestamp};
@@ -17,22 +17,22 @@ pub(super) fn refused_blocks(
     otherwise: Scope,
 ) {
     let error = &error.clone().about(kind);
-    match error.class {
+    match error.class.reaction().next {
         // Fewer at once may still be had.
-        ErrorClass::NoFreePrefix | ErrorClass::SubnetFull if count > 1 => {
+        Next::Smaller if count > 1 => {
             memory.batch.insert((subnet, kind), count / 2);
         }
-        ErrorClass::NoFreePrefix | ErrorClass::SubnetFull => {
+        Next::Smaller => {
             // A subnet without a free address has no free prefix either.
             if kind == BlockKind::Address {
                 memory.failed(Scope::Subnet(subnet.clone(), BlockKind::Prefix), error, now);
             }
             memory.failed(Scope::Subnet(subnet, kind), error, now);
         }
-        ErrorClass::PrefixUnsupported if kind == BlockKind::Prefix => {
+        Next::OtherKind if kind == BlockKind::Prefix => {
             memory.prefix_unsupported = true;
         }
-        ErrorClass::Throttled => {}
+        Next::Slower => {}
         _ => memory.failed(otherwise, error, now),
     }
 }
@@ -46,26 +46,24 @@ pub(super) fn refused_attach(
     error: &CloudError,
     now: Timestamp,
 ) {
-    match error.class {
-        ErrorClass::IndexTaken => {
+    match error.class.reaction().next {
+        Next::OtherPlace => {
             memory.taken.insert(place);
-            memory.look = true;
             memory.failed(Scope::Eni(handle), error, now);
         }
-        ErrorClass::InstanceFull | ErrorClass::EniFull => {
-            memory.look = true;
+        Next::OtherEni => {
             memory.failed(Scope::NewEni, error, now);
             store.detach(handle);
         }
-        ErrorClass::NotFound => {
+        Next::Forget => {
             memory.failed(Scope::NewEni, error, now);
             store.remove_eni(handle);
         }
-        ErrorClass::Throttled => {}
-        _ => {
+        Next::Slower => {}
+        next => {
             memory.failed(Scope::Eni(handle), error, now);
             // As one in a subnet of another zone, which only a list of subnets by hand can name.
-            if error.class == ErrorClass::Other
+            if next == Next::GiveUp
                 && memory.failures(&Scope::Eni(handle)) >= GIVE_UP
                 && let Some(subnet) = store.eni(handle).map(|eni| eni.subnet.clone())
             {

@@ -1,7 +1,7 @@
 //! Brings ENIs that are half-way one step on, and keeps EC2's word fresh.
 
 use super::{Action, CONSISTENCY, Call, DESCRIBE_EVERY, Draft, Note, Scope, Why};
-use crate::{Eni, Intent, Phase};
+use crate::{Eni, Intent, Phase, Timestamp};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -26,6 +26,11 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         // What an earlier run did and the store forgot is settled likewise.
         .chain(memory.forgetful.then_some(memory.started))
         .collect();
+    // A pod that waits for what came of an unanswered call does not wait for the usual distance.
+    let first_word = |last: Timestamp| {
+        let fresh = draft.input.waiting > 0 && doubts.iter().any(|since| *since >= last);
+        fresh.then_some(draft.now)
+    };
     let unsettled = memory.look || !memory.missing.is_empty() || !doubts.is_empty();
     // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.
     let due = match memory.described.filter(|_| memory.known) {
@@ -33,8 +38,9 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         None if draft.input.waiting > 0 => draft.now,
         None => memory.first_describe(),
         Some(last) => doubts
-            .into_iter()
-            .map(|since| (since + CONSISTENCY).max(last + LOOK_AGAIN))
+            .iter()
+            .map(|since| (*since + CONSISTENCY).max(last + LOOK_AGAIN))
+            .chain(first_word(last))
             .chain(unsettled.then(|| last + LOOK_AGAIN))
             .chain([memory.next_describe(last, DESCRIBE_EVERY)])
             .min()

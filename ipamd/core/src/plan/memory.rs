@@ -4,11 +4,10 @@
 
 use super::pace::Pace;
 use super::throttle::{Call, Throttle};
-use crate::cloud::{CloudError, ErrorClass};
+use crate::cloud::{CloudError, Next};
 use crate::{Block, BlockKind, EniHandle, EniId, SubnetId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
-use core::time::Duration;
 
 /// What a back-off holds up. Narrow on purpose: one subnet's fault is not the node's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,7 +202,7 @@ impl Memory {
     /// A call failed: hold its scope, longer each time, with jitter. A refusal for the rate of calls
     /// is no scope's fault and holds none: see [`Memory::throttled`].
     pub(crate) fn failed(&mut self, scope: Scope, error: &CloudError, now: Timestamp) {
-        if error.class == ErrorClass::Throttled {
+        if error.class.reaction().next == Next::Slower {
             return;
         }
         let failures = self
@@ -211,10 +210,11 @@ impl Memory {
             .get(&scope)
             .map_or(0, |h| h.failures)
             .saturating_add(1);
-        let (base, cap) = backoff(error.class);
+        let (base, cap) = error.class.reaction().wait;
         let ceiling = base.saturating_mul(1 << (failures - 1).min(10)).min(cap);
-        // Between half and all of it: full jitter would let a node hammer by luck.
-        let wait = ceiling / 2 + ceiling.mul_f64(self.fraction() / 2.0);
+        // Full jitter, so that nodes which failed together do not come back together; a tenth of the
+        // first wait at least, so that none comes back at once by luck.
+        let wait = ceiling.mul_f64(self.fraction()).max(base / 10);
         let hold = Hold {
             until: now + wait,
             failures,
@@ -238,25 +238,6 @@ pub(crate) const fn mix(seed: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
-}
-
-/// First wait and longest wait, by what went wrong.
-const fn backoff(class: ErrorClass) -> (Duration, Duration) {
-    let secs = Duration::from_secs;
-    match class {
-        // Somebody has to free or add addresses: minutes, not seconds.
-        ErrorClass::SubnetFull | ErrorClass::AccountFull => (secs(30), secs(300)),
-        // Single addresses serve meanwhile.
-        ErrorClass::NoFreePrefix => (secs(30), secs(600)),
-        ErrorClass::Unauthorized | ErrorClass::PrefixUnsupported => (secs(30), secs(600)),
-        ErrorClass::InstanceFull | ErrorClass::EniFull => (secs(10), secs(300)),
-        ErrorClass::Throttled => (secs(1), secs(60)),
-        ErrorClass::WrongState | ErrorClass::NotFound | ErrorClass::IndexTaken => {
-            (secs(1), secs(60))
-        }
-        ErrorClass::Unreachable | ErrorClass::UnknownOutcome => (secs(1), secs(30)),
-        ErrorClass::Other | ErrorClass::TokenUsed => (secs(2), secs(120)),
-    }
 }
 
 impl fmt::Display for Hold {

@@ -13,6 +13,8 @@ pub enum Note {
     Unknown,
     /// IMDS, which tells whom to ask EC2 about, does not answer.
     NoMetadata(String, Option<Timestamp>),
+    /// The daemon's state can't be written, and nothing is begun without it: why.
+    Unwritten(String),
     /// `DISABLE_NETWORK_RESOURCE_PROVISIONING`
     NotProvisioning,
     /// This many addresses are missing and being asked for.
@@ -71,6 +73,7 @@ impl Note {
         match self {
             Self::Unknown => "ec2_not_answered",
             Self::NoMetadata(..) => "imds_unreachable",
+            Self::Unwritten(_) => "store_failed",
             Self::NotProvisioning => "provisioning_disabled",
             Self::Growing(_) | Self::GrowingIpv6 => "growing",
             Self::AtLimit { .. } => "instance_limit",
@@ -96,6 +99,11 @@ impl fmt::Display for Note {
                 write!(f, "the instance metadata service does not answer: {error}")?;
                 next.map_or(Ok(()), |next| write!(f, "; next try {next}"))
             }
+            Self::Unwritten(error) => write!(
+                f,
+                "ipamd could not write its state: {error}; without it nothing is leased and EC2 is \
+                 asked for nothing"
+            ),
             Self::NotProvisioning => f.write_str(
                 "every address is in use, and DISABLE_NETWORK_RESOURCE_PROVISIONING forbids to get \
                  more: one is free when a pod ends",
@@ -251,6 +259,7 @@ impl Note {
             Self::Cooling(..) => 5,
             Self::NotProvisioning | Self::InDoubt(..) => 6,
             Self::Held { .. } | Self::NoMetadata(..) | Self::NoSubnet | Self::NoIpv6Here => 7,
+            Self::Unwritten(_) => 8,
         }
     }
 }

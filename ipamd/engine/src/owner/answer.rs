@@ -92,14 +92,7 @@ impl Answer {
 
     /// The records could not be stored. Returns the key of the lease to be withdrawn, if any.
     pub(crate) fn fail(self, error: &str) -> Option<AttachmentKey> {
-        let refusal = || Refusal {
-            kind: RefusalKind::Internal,
-            message: format!(
-                "ipamd could not write its state: {error}; nothing was leased or released; \
-                 the runtime will try again"
-            ),
-            cause: "store_failed",
-        };
+        let refusal = || unwritten(error);
         match self.0 {
             Kind::Allocate { key, reply, result } => {
                 let answer = match *result {
@@ -114,5 +107,17 @@ impl Answer {
             other => Self(other).send(),
         }
         None
+    }
+}
+
+/// Without its record nothing is leased or released.
+pub(super) fn unwritten(error: &str) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Internal,
+        message: format!(
+            "ipamd could not write its state: {error}; nothing was leased or released; \
+             the runtime will try again"
+        ),
+        cause: "store_failed",
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     if same_boot {
         store.set_wired(blocks);
     } else {
-        // The next start in this boot must not take their blocks for this boot's.
+        // The next start in this boot must not take them for ready.
         store.touch_enis();
     }
     let mut memory = Memory::new(known, seed, now)
@@ -99,6 +99,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         unwired,
         notices,
         counters: Counters::default(),
+        unwritten: None,
     };
     owner.host.changed();
     if let Some(facts) = loaded.facts {
@@ -122,19 +123,17 @@ fn wired_before(enis: &[Eni], leases: &[Lease]) -> Vec<Block> {
 }
 
 fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
-    if same_boot {
-        for state in eni
-            .blocks
-            .values_mut()
-            .filter(|s| **s == BlockState::Confirmed)
-        {
-            *state = BlockState::Unconfirmed;
-        }
-    } else {
-        // A Describe that lags behind our last write still counts as one: boots may be quick.
-        eni.blocks.clear();
+    if !same_boot {
+        // Its pods have gone with the boot. What is left waits for EC2's word, which need not be
+        // held back for its lag where it names what we knew: boots may be quick.
+        eni.blocks.retain(|_, state| *state != BlockState::Lost);
         if eni.phase == Phase::Ready {
             eni.phase = Phase::Attached;
+        }
+    }
+    for state in eni.blocks.values_mut() {
+        if *state == BlockState::Confirmed {
+            *state = BlockState::Unconfirmed;
         }
     }
     eni

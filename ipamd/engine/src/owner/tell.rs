@@ -4,7 +4,7 @@ use super::{Owner, log};
 use crate::api::{Counters, HoldSnapshot, Limits};
 use crate::notice::{LostPod, Notice};
 use crate::notices::Told;
-use ipam_core::cloud::{CloudError, ErrorClass};
+use ipam_core::cloud::{CloudError, Next};
 use ipam_core::plan::{Action, Call, Scope, per_eni};
 use ipam_core::reconcile::Drift;
 use ipam_core::{Block, EniHandle, Family, Timestamp};
@@ -20,8 +20,15 @@ impl Owner {
         self.notices.take()
     }
 
+    /// A commit went well.
+    pub fn stored(&mut self) {
+        self.unwritten = None;
+    }
+
     /// A commit failed.
     pub fn store_failed(&mut self, error: &str, now: Timestamp) {
+        let since = self.unwritten.take().map_or(now, |(since, _)| since);
+        self.unwritten = Some((since, error.into()));
         self.notices.add(Notice::StoreFailed(error.into()), now);
     }
 
@@ -98,7 +105,7 @@ impl Owner {
         if let Action::Create { kind, .. } | Action::Assign { kind, .. } = action {
             error = error.about(*kind);
         }
-        if !Notice::worth_telling(error.class) {
+        if !error.class.reaction().tell {
             return;
         }
         let subnet = match action {
@@ -112,10 +119,7 @@ impl Owner {
             }
             _ => None,
         };
-        let subnets_fault = matches!(
-            error.class,
-            ErrorClass::SubnetFull | ErrorClass::NoFreePrefix
-        );
+        let subnets_fault = error.class.reaction().next == Next::Smaller;
         let subnet = subnet.filter(|_| subnets_fault);
         let own = action.handle().map(Scope::Eni);
         let place = match action {
