@@ -151,12 +151,14 @@ fn set_states(store: &mut Datastore, handle: EniHandle, blocks: &[Block], state:
 /// After a restart: a call whose intent was stored may have been sent. A Create may be sent again (its
 /// token makes it the same call), and so may all that name what they want; an Assign may not, and
 /// what an Unassign names may be another node's by now, so their ENIs are in doubt.
-pub fn resume(store: &mut Datastore, now: Timestamp) {
+pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
     let handles: Vec<EniHandle> = store.enis().keys().copied().collect();
     for handle in handles {
         let Some(eni) = store.eni_mut(handle) else {
             continue;
         };
+        // Whether its last write gave something back is known no more.
+        memory.gave_back(handle, eni.written_at);
         match eni.intent.take() {
             Some(create @ Intent::Create { .. }) => {
                 eni.intent = Some(create);
@@ -168,7 +170,10 @@ pub fn resume(store: &mut Datastore, now: Timestamp) {
                 eni.in_doubt_since = Some(now);
             }
             // Its blocks stay as they are, given to nobody, until EC2 has told.
-            Some(Intent::Unassign { .. } | Intent::Detach) => eni.in_doubt_since = Some(now),
+            Some(Intent::Unassign { .. } | Intent::Detach) => {
+                eni.in_doubt_since = Some(now);
+                memory.gave_back(handle, now);
+            }
             _ => {}
         }
     }
@@ -306,12 +311,9 @@ fn succeed(
                 if let Some(subnet) = subnet_of(store, handle) {
                     memory.subnets.gave(&subnet, capacity(blocks));
                 }
-                memory
-                    .given_back
-                    .retain(|_, at| now.since(*at) < CONSISTENCY);
+                memory.gave_back(handle, now);
                 for block in blocks {
                     store.remove_block(handle, *block);
-                    memory.given_back.insert(*block, now);
                 }
             }
         }
@@ -388,6 +390,7 @@ fn fail(
             Action::Unassign { .. } | Action::Detach { .. } if unknown => {
                 eni.intent = None;
                 eni.in_doubt_since = Some(now);
+                memory.gave_back(handle, now);
             }
             _ => eni.intent = None,
         }
@@ -452,6 +455,7 @@ fn fail(
             } else if let Some(eni) = store.eni_mut(handle) {
                 // Gone already, or half of them: nobody gets them until EC2 has told.
                 eni.in_doubt_since = Some(now);
+                memory.gave_back(handle, now);
             }
             memory.failed(Scope::Eni(handle), error, now);
         }

@@ -128,6 +128,7 @@ pub fn reconcile(
     store.recount();
     // What this Describe shows is younger than anything that an earlier run did.
     memory.forgetful = forgetful && begun < memory.started + CONSISTENCY;
+    memory.forget_past(begun);
     store.forget_strangers(now);
     drift
 }
@@ -319,34 +320,17 @@ fn take_blocks(
         return Vec::new();
     };
     let lagging = begun < eni.written_at + CONSISTENCY;
-    // Being given back, or given back without an answer: only a late enough Describe tells.
-    let unsettled = matches!(eni.intent, Some(Intent::Unassign { .. }))
-        || eni
-            .in_doubt_since
-            .is_some_and(|since| begun < since + CONSISTENCY);
-    // A block that we gave back a moment ago may still be named; an earlier run may have.
-    let stale = |block: &Block| {
-        let ours = memory
-            .given_back
-            .get(block)
-            .is_some_and(|at| begun < *at + CONSISTENCY);
-        let forgotten = memory.forgetful && begun < memory.started + CONSISTENCY;
-        // An earlier boot's Unassign may be on its way: which blocks it names is known no more.
-        let leaving = unsettled
-            && !matches!(
-                eni.intent,
-                Some(Intent::Assign { .. } | Intent::Create { .. })
-            );
-        ours || forgotten || leaving || lagging && eni.written_at < memory.started
-    };
+    // Being given back, or given back a moment ago: only a late enough Describe tells.
+    let past =
+        matches!(eni.intent, Some(Intent::Unassign { .. })) || memory.shows_the_past(handle, begun);
     let mut held_back = Vec::new();
     let mut confirm = Vec::new();
     for block in &view.blocks {
         match eni.blocks.get(block) {
             Some(BlockState::Confirmed) => {}
-            Some(BlockState::Releasing) if unsettled || lagging => {}
+            Some(BlockState::Releasing) if past || lagging => {}
             Some(_) => confirm.push((*block, false)),
-            None if stale(block) => held_back.push(*block),
+            None if past => held_back.push(*block),
             None => confirm.push((*block, true)),
         }
     }

@@ -344,8 +344,8 @@ fn restart(world: &mut World) {
         released,
     );
     world.store.replace_routed(routed, world.now);
-    resume(&mut world.store, world.now);
     world.memory = Memory::new(false, 11, world.now);
+    resume(&mut world.store, &mut world.memory, world.now);
     world.waiting = 0;
     world.run.push('x');
     world.wire();

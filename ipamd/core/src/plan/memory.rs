@@ -2,6 +2,7 @@
 //!
 //! Volatile on purpose: a restarted daemon may ask once more.
 
+use super::CONSISTENCY;
 use super::pace::Pace;
 use super::throttle::{Call, Throttle};
 use crate::cloud::{CloudError, Next};
@@ -80,9 +81,10 @@ pub struct Memory {
     pub(crate) pace: Pace,
     /// EC2 refused a batch: ask for at most this many blocks at once.
     pub(crate) batch: BTreeMap<(SubnetId, BlockKind), u32>,
-    /// Blocks that we gave back, and when: likewise.
-    pub(crate) given_back: BTreeMap<Block, Timestamp>,
-    /// When this run began: what earlier runs gave back is not known.
+    /// A Describe begun before this may show blocks that the ENI has no more: we gave some back,
+    /// or may have.
+    stale_until: BTreeMap<EniHandle, Timestamp>,
+    /// When this run began.
     pub(crate) started: Timestamp,
     /// ENIs that we deleted, and when: a Describe or IMDS that lags may still name them.
     pub(crate) deleted: BTreeMap<EniId, Timestamp>,
@@ -138,6 +140,27 @@ impl Memory {
     pub const fn forgetful(mut self, forgetful: bool) -> Self {
         self.forgetful = forgetful;
         self
+    }
+
+    /// Blocks of this ENI were given back, or may have been, at `at`: what a Describe shows on it
+    /// counts again when EC2's lag is over.
+    pub(crate) fn gave_back(&mut self, eni: EniHandle, at: Timestamp) {
+        let until = at + CONSISTENCY;
+        let known = self.stale_until.entry(eni).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    /// Whether a Describe begun at `begun` may show blocks that this ENI has no more.
+    pub(crate) fn shows_the_past(&self, eni: EniHandle, begun: Timestamp) -> bool {
+        let known = self.stale_until.get(&eni);
+        known.is_some_and(|until| begun < *until)
+            // The store forgot which were given back.
+            || self.forgetful && begun < self.started + CONSISTENCY
+    }
+
+    /// What is long over need not be remembered.
+    pub(crate) fn forget_past(&mut self, begun: Timestamp) {
+        self.stale_until.retain(|_, until| begun < *until);
     }
 
     /// Whether a run that begins now may go on from what is stored.

@@ -53,7 +53,6 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     }
     let mut store = Datastore::restore(cooldown, enis, loaded.leases, loaded.cooldowns);
     store.restored_at(now);
-    resume(&mut store, now);
     if same_boot {
         store.set_wired(blocks);
     } else {
@@ -63,6 +62,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     let mut memory = Memory::new(known, seed, now)
         .forgetful(!loaded.damage.is_empty())
         .spread_out();
+    resume(&mut store, &mut memory, now);
     let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
     let unwired = Unwired::restored(store.leases().values(), now);
     let mut owner = Owner {
