@@ -321,6 +321,7 @@ impl Datastore {
             eni.blocks.remove(&block);
             self.wired.remove(&block);
         }
+        self.end_if_gone(from);
     }
 
     /// Two blocks that overlap can't both be: EC2 has told of this one.
@@ -335,6 +336,7 @@ impl Datastore {
         for (handle, other) in all {
             if !self.used.contains_key(&other) {
                 self.remove_block(handle, other);
+                self.end_if_gone(handle);
             } else if let Some(state) = self
                 .eni_mut(handle)
                 .and_then(|eni| eni.blocks.get_mut(&other))
@@ -420,21 +422,28 @@ impl Datastore {
         Some(lease)
     }
 
-    /// A block that EC2 took away stays only as long as leases stand in it, and so does an ENI that is
-    /// gone: it must not keep a place that another can have. Ours may still be there, attached to
-    /// nothing: it is deleted.
+    /// A block that EC2 took away stays only as long as leases stand in it.
     fn drop_lost_block(&mut self, ip: IpAddr) {
         if let Some((handle, block)) = self.block_of(ip)
             && self.enis.get(&handle).and_then(|e| e.blocks.get(&block)) == Some(&BlockState::Lost)
             && !self.used.contains_key(&block)
         {
             self.remove_block(handle, block);
-            let over = |e: &&Eni| !e.primary && e.attachment.is_none() && e.blocks.is_empty();
-            match self.enis.get(&handle).filter(over).map(|e| e.ours) {
-                Some(true) => self.detach(handle),
-                Some(false) => self.remove_eni(handle),
-                None => {}
-            }
+            self.end_if_gone(handle);
+        }
+    }
+
+    /// An ENI that is gone stays as long as it has blocks that EC2 took away, and no longer: it must
+    /// not keep a place that another can have. Ours may still be there, attached to nothing: it is
+    /// deleted.
+    fn end_if_gone(&mut self, handle: EniHandle) {
+        let over = |e: &&Eni| {
+            !e.primary && e.phase == Phase::Leaving && e.attachment.is_none() && e.blocks.is_empty()
+        };
+        match self.enis.get(&handle).filter(over).map(|e| e.ours) {
+            Some(true) => self.detach(handle),
+            Some(false) => self.remove_eni(handle),
+            None => {}
         }
     }
 

@@ -4,7 +4,7 @@ mod refused;
 
 use crate::cloud::{CloudError, Effect, Next};
 use crate::datastore::Datastore;
-use crate::plan::{Action, CONSISTENCY, Call, Memory, Scope};
+use crate::plan::{Action, Call, Memory, Scope};
 use crate::reconcile::{Drift, Thing, has_its_place, reconcile};
 use crate::{
     Block, BlockState, Eni, EniHandle, EniView, Family, Intent, Phase, SubnetId, SubnetView,

@@ -100,7 +100,7 @@ pub fn reconcile(
             // What is new only to us, who knew nothing or waited, tells nothing of a call in doubt.
             let tells = |b: &Block| knew && !forgetful && !held_back.contains(b);
             let new: Vec<Block> = new.into_iter().filter(tells).collect();
-            settle_doubt(store, handle, &new, begun, memory.started);
+            settle_doubt(store, handle, &new, begun, memory.told);
         }
     }
     let unseen: Vec<EniHandle> = store
@@ -128,6 +128,7 @@ pub fn reconcile(
     store.recount();
     // What this Describe shows is younger than anything that an earlier run did.
     memory.forgetful = forgetful && begun < memory.started + CONSISTENCY;
+    memory.told.get_or_insert(now);
     memory.forget_past(begun);
     store.forget_strangers(now);
     drift
@@ -323,12 +324,19 @@ fn take_blocks(
     // Being given back, or given back a moment ago: only a late enough Describe tells.
     let past =
         matches!(eni.intent, Some(Intent::Unassign { .. })) || memory.shows_the_past(handle, begun);
+    // A store that lost something may have them from before they were given back; those that pods use
+    // were not.
+    let forgotten = |block: &Block| {
+        memory.forgets(begun) && !store.used.contains_key(block) && !store.routes_into(block)
+    };
     let mut held_back = Vec::new();
+    let mut unsure = Vec::new();
     let mut confirm = Vec::new();
     for block in &view.blocks {
         match eni.blocks.get(block) {
             Some(BlockState::Confirmed) => {}
             Some(BlockState::Releasing) if past || lagging => {}
+            Some(BlockState::Unconfirmed) if forgotten(block) => unsure.push(*block),
             Some(_) => confirm.push((*block, false)),
             None if past => held_back.push(*block),
             None => confirm.push((*block, true)),
@@ -342,7 +350,13 @@ fn take_blocks(
         .filter(|b| !view.blocks.contains(b) && !lost(b))
         .copied()
         .collect();
-    memory.look |= !held_back.is_empty();
+    memory.look |= !held_back.is_empty() || !unsure.is_empty();
+    if let Some(eni) = store.eni_mut(handle).filter(|_| !unsure.is_empty()) {
+        let states = eni.blocks.iter_mut();
+        for (_, state) in states.filter(|(block, _)| unsure.contains(block)) {
+            *state = BlockState::Releasing;
+        }
+    }
     memory.held_back.extend(held_back);
     let mut grown = Vec::new();
     for (block, new) in confirm {
@@ -374,7 +388,7 @@ fn settle_doubt(
     handle: EniHandle,
     new: &[Block],
     begun: Timestamp,
-    started: Timestamp,
+    told: Option<Timestamp>,
 ) {
     let Some(eni) = store.eni(handle) else { return };
     let Some(since) = eni.in_doubt_since else {
@@ -389,8 +403,8 @@ fn settle_doubt(
         }) => {
             let asked = |b: &&Block| (b.family(), b.kind()) == (*family, *kind);
             let of_kind = new.iter().filter(asked).count();
-            // What was there before a doubt of an earlier run is not surely known.
-            since > started && of_kind > 0 && of_kind >= *count as usize
+            // What was there before is surely known only if EC2 told this run before the doubt.
+            told.is_some_and(|told| since > told) && of_kind > 0 && of_kind >= *count as usize
         }
         _ => false,
     };

@@ -8,7 +8,7 @@
 
 use super::{Datastore, Touched};
 use crate::wiring::egress;
-use crate::{Released, Timestamp};
+use crate::{Block, Released, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -50,6 +50,11 @@ pub struct Trace {
 }
 
 impl Datastore {
+    /// Whether the kernel routes an address of the block to a pod.
+    pub(crate) fn routes_into(&self, block: &Block) -> bool {
+        self.routed.keys().any(|ip| block.contains(*ip))
+    }
+
     /// The kernel routes `ip` to a pod's link.
     pub fn set_routed(&mut self, ip: IpAddr, host_if: String) {
         self.traces.remove(&ip);

@@ -230,6 +230,7 @@ fn make_room(draft: &mut Draft<'_>, missing: u32) {
         if !full
             || !draft.idle(eni)
             || !can_have(draft, &eni.subnet, BlockKind::Prefix)
+            || !subnets::may_have_prefix(draft, &eni.subnet)
             || !draft.may(Call::Unassign, draft.why())
         {
             continue;

@@ -98,6 +98,8 @@ pub struct Memory {
     pub(crate) known: bool,
     /// Something was not as expected: look at EC2 soon.
     pub(crate) look: bool,
+    /// When EC2 first answered a Describe of this run.
+    pub(crate) told: Option<Timestamp>,
     /// When the last Describe that was answered began.
     pub(crate) described: Option<Timestamp>,
     /// What EC2 did not name in the last Describe, and since when.
@@ -153,9 +155,13 @@ impl Memory {
     /// Whether a Describe begun at `begun` may show blocks that this ENI has no more.
     pub(crate) fn shows_the_past(&self, eni: EniHandle, begun: Timestamp) -> bool {
         let known = self.stale_until.get(&eni);
-        known.is_some_and(|until| begun < *until)
-            // The store forgot which were given back.
-            || self.forgetful && begun < self.started + CONSISTENCY
+        known.is_some_and(|until| begun < *until) || self.forgets(begun)
+    }
+
+    /// Whether the store may have forgotten what was given back so late that a Describe begun at
+    /// `begun` shows it still.
+    pub(crate) fn forgets(&self, begun: Timestamp) -> bool {
+        self.forgetful && begun < self.started + CONSISTENCY
     }
 
     /// What is long over need not be remembered.

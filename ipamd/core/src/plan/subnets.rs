@@ -123,6 +123,20 @@ pub(super) fn review(draft: &mut Draft<'_>) -> bool {
     book.heard
 }
 
+/// Whether a prefix may be had of a subnet: EC2's list, asked for anew when it is old, shows room for
+/// one. Where EC2 is not asked or does not tell, only a try does.
+pub(super) fn may_have_prefix(draft: &mut Draft<'_>, subnet: &SubnetId) -> bool {
+    let book = &draft.input.memory.subnets;
+    let Some(available) = book.views.get(subnet).map(|view| view.available) else {
+        return true;
+    };
+    if book.is_fresh(draft.now) {
+        draft.wakes.extend(book.at.map(|at| at + SUBNETS_LAST));
+        return available >= BlockKind::Prefix.capacity(Family::V4);
+    }
+    !ask(draft)
+}
+
 /// Asks unless that is under way or held; whether an answer is to be waited for.
 fn ask(draft: &mut Draft<'_>) -> bool {
     if draft.input.asking_subnets {

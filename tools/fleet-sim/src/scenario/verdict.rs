@@ -109,13 +109,18 @@ impl<'a> Judge<'a> {
         self.world
             .tell(&self.machine.site.name, || format!("{snapshot:?}"));
         self.pods();
-        if !self.half_way(&snapshot).is_empty() {
-            // A try that EC2 refuses time and again may be under way just now.
-            tokio::time::sleep(Duration::from_secs(25)).await;
-            self.look();
-            for what in self.half_way(&snapshot) {
-                self.breach("nothing is half-way in the end", what);
+        // A try that EC2 refuses time and again may be under way just now, and just then.
+        let mut half_way = self.half_way(&snapshot);
+        for pause in [25, 37, 41] {
+            if half_way.is_empty() {
+                break;
             }
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            self.look();
+            half_way = self.half_way(&snapshot);
+        }
+        for what in half_way {
+            self.breach("nothing is half-way in the end", what);
         }
         self.agrees();
         self.targets(&snapshot);
