@@ -157,6 +157,9 @@ pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
         let Some(eni) = store.eni_mut(handle) else {
             continue;
         };
+        // The clock was set back between two runs.
+        eni.written_at = eni.written_at.min(now);
+        eni.since = eni.since.min(now);
         // Whether its last write gave something back is known no more.
         memory.gave_back(handle, eni.written_at);
         match eni.intent.take() {

@@ -193,7 +193,8 @@ pub fn learn_from_metadata(
 
 /// Told already, and nothing changes until its leases end.
 fn lost_already(store: &Datastore, eni: &Eni) -> bool {
-    store.leases_on(eni.handle) > 0 && eni.blocks.values().all(|s| *s == BlockState::Lost)
+    let gone = eni.phase == Phase::Leaving && eni.attachment.is_none();
+    gone && store.leases_on(eni.handle) > 0
 }
 
 fn attached_as_we_know(eni: &Eni) -> bool {
@@ -459,6 +460,8 @@ fn lose_eni(store: &mut Datastore, handle: EniHandle, drift: &mut Vec<Drift>) {
     // It stays as long as leases stand in it, and goes with the last one (`Datastore::release`).
     if let Some(eni) = store.eni_mut(handle) {
         eni.attachment = None;
+        eni.intent = None;
+        eni.in_doubt_since = None;
     }
     drift.push(Drift::EniLost(handle, leases));
 }

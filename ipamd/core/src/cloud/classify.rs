@@ -92,6 +92,8 @@ const TABLE: &[Row] = &[
     row("", "OptInRequired", "", Unauthorized),
     row("", "PendingVerification", "", Unauthorized),
     row("", "Blocked", "", Unauthorized),
+    // What a Create of this token made is deleted: another token makes another one.
+    row(CREATE, "InvalidNetworkInterfaceID.NotFound", "", TokenUsed),
     // Not there
     row("", "InvalidNetworkInterfaceID.NotFound", "", NotFound),
     row("", "InvalidNetworkInterfaceId.NotFound", "", NotFound),
