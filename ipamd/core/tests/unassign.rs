@@ -158,7 +158,7 @@ fn a_describe_that_lags_does_not_bring_back_what_may_be_gone() {
             world.refuse(&unassign, ErrorClass::UnknownOutcome);
         }
         if killed {
-            resume(&mut world.store, world.now);
+            resume(&mut world.store, &mut world.memory, world.now);
         }
         let words = format!("lost: {lost}, killed: {killed}");
         for _ in 0..3 {
