@@ -312,6 +312,11 @@ impl Datastore {
     /// EC2 has given the block to another ENI than ours says: it leaves this one, with its leases and
     /// release times, and waits for its new wiring. What overlaps it is nobody's.
     pub(crate) fn let_go(&mut self, block: Block, to: EniHandle) {
+        // An ENI's own address, which some lists name among the rest, is no block that moved.
+        let own = |e: &Eni| e.own_address().is_some_and(|ip| block.contains(ip));
+        if self.enis.values().any(own) {
+            return;
+        }
         self.lose_overlapping(block);
         let from = |e: &&Eni| e.handle != to && e.blocks.contains_key(&block);
         let Some(from) = self.enis.values().find(from).map(|e| e.handle) else {

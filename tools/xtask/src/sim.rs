@@ -25,7 +25,7 @@ pub(crate) struct Options {
 }
 
 /// Seeds of `cargo xtask test`.
-const CHECKED: std::ops::Range<u64> = 0..5_000;
+const CHECKED: std::ops::Range<u64> = 0..10_000;
 
 /// Lines of a failed seed's story that are shown; its replay shows all.
 const TAIL: usize = 25;
