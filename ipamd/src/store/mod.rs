@@ -15,6 +15,8 @@ mod record;
 mod times;
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod tests;

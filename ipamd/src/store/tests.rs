@@ -63,7 +63,7 @@ pub(super) fn eni(n: u64) -> Eni {
     }
 }
 
-fn facts(instance: &str) -> NodeFacts {
+pub(super) fn facts(instance: &str) -> NodeFacts {
     NodeFacts {
         instance_id: instance.into(),
         instance_type: "m5.large".into(),
@@ -332,7 +332,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("lists").flatten() {
         if entry.path().is_dir() {

@@ -1,7 +1,8 @@
 //! A store in memory, with the faults of a disk: what is committed is durable at once, unless a
 //! commit is made to fail, or the whole is made to come back older than it was.
 //!
-//! It stands for `ipamd/src/store`, whose own tests hold the same rules to the real database.
+//! It stands for `ipamd/src/store`, whose test `differential.rs` holds it to the real database: what
+//! that shows after a close, a kill, a reboot or damage, this can show.
 
 use crate::life::Life;
 use ipam_core::orphans::Fleet;
@@ -23,6 +24,8 @@ struct Records {
     trusted: bool,
     instance: Option<InstanceId>,
     fleet: Option<Fleet>,
+    /// Opens tell of damage, until EC2 has made up for it.
+    damaged: bool,
 }
 
 /// How a commit can go wrong.
@@ -38,13 +41,27 @@ pub enum CommitFault {
 struct Disk {
     now: Records,
     commits: u64,
-    /// What undoes the last commits, write by write, and when each was: oldest first.
-    past: VecDeque<(Instant, Vec<Undo>)>,
+    /// What undoes the last commits, write by write, and when each was: oldest first. An open that
+    /// notes something is one of them.
+    past: VecDeque<(Instant, Arc<[Undo]>)>,
     /// How many of them to keep.
     keep: usize,
-    /// Opens tell of damage, until EC2 has made up for it.
-    damaged: bool,
+    /// The next open finds that it came back older than it was.
+    told: bool,
     faults: VecDeque<CommitFault>,
+}
+
+impl Disk {
+    /// Keeps what undoes the last thing that was written.
+    fn note(&mut self, undo: Vec<Undo>) {
+        if self.keep == 0 {
+            return;
+        }
+        self.past.push_back((Instant::now(), undo.into()));
+        while self.past.len() > self.keep {
+            self.past.pop_front();
+        }
+    }
 }
 
 /// See the module. Survives restarts of the daemon; cheap to clone.
@@ -81,17 +98,20 @@ impl Memory {
     pub fn open(&self, boot: &str) -> Loaded {
         let mut disk = self.disk();
         let same_boot = disk.now.boot.as_deref() == Some(boot);
-        if !same_boot {
-            let was = disk.now.another_boot(boot);
-            if let Some((_, undo)) = disk.past.back_mut() {
-                undo.push(was);
-            }
+        let told = std::mem::take(&mut disk.told);
+        if told || !same_boot {
+            let was = Undo::Open(Box::new(disk.now.clone()));
+            disk.note(vec![was]);
+            disk.now.trusted = false;
+            disk.now.damaged |= told;
         }
-        let damage = match disk.damaged {
+        if !same_boot {
+            disk.now.another_boot(boot);
+        }
+        let damage = match disk.now.damaged {
             true => vec!["the database came back older than it was".to_owned()],
             false => Vec::new(),
         };
-        disk.now.trusted &= damage.is_empty();
         let records = disk.now.clone();
         Loaded {
             served: false,
@@ -107,13 +127,26 @@ impl Memory {
         }
     }
 
+    /// Another disk with the same on it.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.disk().clone())))
+    }
+
+    /// Whether the next open tells of damage.
+    pub(crate) fn is_damaged(&self) -> bool {
+        let disk = self.disk();
+        disk.told || disk.now.damaged
+    }
+
     /// Remembers states before so many of the last commits, for [`Memory::go_back`].
     pub fn keep_past(&self, states: usize) {
         self.disk().keep = states;
     }
 
     /// Comes back as it was before the last `commits` commits, or as many as are remembered. With
-    /// `told`, the next open reports damage. Answers how long ago that was.
+    /// `told`, the next open reports damage. Answers how long ago that was. An open in another boot,
+    /// or the first that reports damage, counts as a commit: it writes.
     pub fn go_back(&self, commits: usize, told: bool) -> Option<Duration> {
         let mut disk = self.disk();
         let mut since = None;
@@ -121,12 +154,12 @@ impl Memory {
             let Some((until, undo)) = disk.past.pop_back() else {
                 break;
             };
-            for step in undo.into_iter().rev() {
-                disk.now.undo(step);
+            for step in undo.iter().rev() {
+                disk.now.undo(step.clone());
             }
             since = Some(until);
         }
-        disk.damaged |= told && since.is_some();
+        disk.told |= told && since.is_some();
         since.map(|at| at.elapsed())
     }
 
@@ -173,21 +206,19 @@ enum Undo {
     Cooldown(IpAddr, Option<Released>),
     Eni(EniHandle, Option<Eni>),
     Fleet(Option<Fleet>),
-    Trusted(bool),
+    /// Trusted or not, damaged or not.
+    Trusted(bool, bool),
     Facts(Option<InstanceId>, Option<NodeFacts>),
-    /// What an open in another boot dropped.
-    Boot(Box<Records>),
+    /// All as it was before an open that wrote.
+    Open(Box<Records>),
 }
 
 impl Records {
-    /// Drops what another boot may not use. Answers how it was.
-    fn another_boot(&mut self, boot: &str) -> Undo {
-        let was = self.clone();
+    /// Drops what another boot may not use.
+    fn another_boot(&mut self, boot: &str) {
         self.leases.clear();
         self.facts = None;
-        self.trusted = false;
         self.boot = Some(boot.into());
-        Undo::Boot(Box::new(was))
     }
 
     fn before(&self, write: &Write) -> Undo {
@@ -201,7 +232,7 @@ impl Records {
             Write::Eni(new) => eni(&new.handle),
             Write::NoEni(handle) => eni(handle),
             Write::Fleet(_) => Undo::Fleet(self.fleet),
-            Write::Trusted => Undo::Trusted(self.trusted),
+            Write::Trusted => Undo::Trusted(self.trusted, self.damaged),
             Write::Facts(_) => Undo::Facts(self.instance.clone(), self.facts.clone()),
         }
     }
@@ -218,9 +249,9 @@ impl Records {
             Undo::Cooldown(ip, was) => put(&mut self.cooldowns, ip, was),
             Undo::Eni(handle, was) => put(&mut self.enis, handle, was),
             Undo::Fleet(was) => self.fleet = was,
-            Undo::Trusted(was) => self.trusted = was,
+            Undo::Trusted(trusted, damaged) => (self.trusted, self.damaged) = (trusted, damaged),
             Undo::Facts(instance, facts) => (self.instance, self.facts) = (instance, facts),
-            Undo::Boot(was) => *self = *was,
+            Undo::Open(was) => *self = *was,
         }
     }
 
@@ -233,7 +264,7 @@ impl Records {
             Write::Eni(eni) => drop(self.enis.insert(eni.handle, eni)),
             Write::NoEni(handle) => drop(self.enis.remove(&handle)),
             Write::Fleet(fleet) => self.fleet = Some(fleet),
-            Write::Trusted => self.trusted = true,
+            Write::Trusted => (self.trusted, self.damaged) = (true, false),
             Write::Facts(facts) => {
                 self.instance = Some(facts.instance_id.clone());
                 self.facts = Some(facts);
@@ -250,18 +281,12 @@ impl Store for Memory {
             disk.commits += 1;
             let mut undo = Vec::new();
             for write in batch.iter().cloned() {
-                disk.damaged &= write != Write::Trusted;
                 if disk.keep > 0 {
                     undo.push(disk.now.before(&write));
                 }
                 disk.now.write(write);
             }
-            if disk.keep > 0 {
-                disk.past.push_back((Instant::now(), undo));
-                while disk.past.len() > disk.keep {
-                    disk.past.pop_front();
-                }
-            }
+            disk.note(undo);
         }
         match fault {
             None => Ok(()),

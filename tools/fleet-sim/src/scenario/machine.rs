@@ -175,7 +175,8 @@ impl Machine {
             let quiet_for = Duration::from_secs(90);
             let gave = oracle.gave_back.get(&self.site.name);
             let lately = gave.is_some_and(|at| world.elapsed() < *at + quiet_for);
-            lately || rng.percent(70)
+            // A loss that was told of stays told, until EC2 has made up for it.
+            lately || rng.percent(70) || self.site.store.is_damaged()
         };
         let name = self.site.name.clone();
         // Plugins at work between answer and route: nothing witnesses what they were told.
