@@ -442,9 +442,7 @@ impl Datastore {
     /// not keep a place that another can have. Ours may still be there, attached to nothing: it is
     /// deleted.
     fn end_if_gone(&mut self, handle: EniHandle) {
-        let over = |e: &&Eni| {
-            !e.primary && e.phase == Phase::Leaving && e.attachment.is_none() && e.blocks.is_empty()
-        };
+        let over = |e: &&Eni| !e.primary && e.has_left() && e.blocks.is_empty();
         match self.enis.get(&handle).filter(over).map(|e| e.ours) {
             Some(true) => self.detach(handle),
             Some(false) => self.remove_eni(handle),

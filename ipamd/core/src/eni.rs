@@ -188,12 +188,17 @@ impl Eni {
         self.phase == Phase::Ready && self.unmanaged.is_none() && !self.excluded
     }
 
+    /// Whether EC2 took it away from the instance; it stays as long as leases stand on it.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.phase == Phase::Leaving && self.attachment.is_none()
+    }
+
     /// Its primary address, which is never a pod's. An ENI that is attached no more may be gone, and EC2
     /// may have given its address to another one as a secondary: none then.
     #[must_use]
     pub fn own_address(&self) -> Option<IpAddr> {
-        let left = self.phase == Phase::Leaving && self.attachment.is_none();
-        let gone = left || self.phase == Phase::Detached;
+        let gone = self.has_left() || self.phase == Phase::Detached;
         self.address.filter(|_| !gone).map(|net| net.addr())
     }
 

@@ -193,8 +193,7 @@ pub fn learn_from_metadata(
 
 /// Told already, and nothing changes until its leases end.
 fn lost_already(store: &Datastore, eni: &Eni) -> bool {
-    let gone = eni.phase == Phase::Leaving && eni.attachment.is_none();
-    gone && store.leases_on(eni.handle) > 0
+    eni.has_left() && store.leases_on(eni.handle) > 0
 }
 
 fn attached_as_we_know(eni: &Eni) -> bool {

@@ -126,7 +126,9 @@ fn wanted(
         .enis()
         .values()
         .filter(|e| {
+            // One that EC2 took away has no link, and another may have its place and its table.
             matches!(e.phase, Phase::Attached | Phase::Ready | Phase::Leaving)
+                && !e.has_left()
                 && ours_to_wire(store, e, known)
         })
         .collect();
