@@ -160,7 +160,7 @@ pub(crate) fn failed_add_of_a_live_pod() -> Outcome {
     let scene = Scene::new()?;
     scene.runtime.add(&scene.pod).ok();
     let wiring = scene.wiring();
-    scene.daemon.state().spoil = Some(|wiring| wiring.version = 2);
+    scene.daemon.state().spoil = Some(|wiring| wiring.version = 99);
     scene.runtime.add(&scene.pod).error(103);
     assert!(scene.daemon.state().released.is_empty());
     assert_wired(&scene.host, &scene.pod, &wiring);

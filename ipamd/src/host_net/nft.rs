@@ -100,11 +100,15 @@ fn normal(text: &str) -> String {
             elements = Some(Vec::new());
         }
         match &mut elements {
-            Some(list) => list.extend(line.split(',').map(|part| {
-                part.trim_start_matches("elements = {")
-                    .trim_end_matches('}')
-                    .trim()
-            })),
+            Some(list) => {
+                let parts = line.split(',').map(|part| {
+                    part.trim_start_matches("elements = {")
+                        .trim_end_matches('}')
+                        .trim()
+                });
+                // A line that ends with a comma ends with nothing.
+                list.extend(parts.filter(|part| !part.is_empty()));
+            }
             None => {
                 out.push_str(line);
                 out.push('\n');
