@@ -18,6 +18,7 @@ mod six;
 mod subnets;
 mod target;
 mod throttle;
+mod told;
 
 pub use memory::{Hold, Memory, Scope, Surplus};
 pub use pace::Pace;
@@ -356,22 +357,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// EC2 has not told something yet, and why, also while the next try is under way.
-    fn not_told(&mut self, note: Note, asking: Scope, call: Call) {
-        self.plan.report.note(note);
-        let scopes = [asking, Scope::Calls(call)];
-        let holds = scopes.iter().filter_map(|s| self.input.memory.holds.get(s));
-        if let Some(hold) = holds.max_by_key(|hold| hold.until) {
-            let (error, until) = (hold.error.clone(), hold.until.max(self.now));
-            self.plan.report.note(Note::Held {
-                error,
-                subnet: None,
-                kind: None,
-                until,
-            });
-        }
-    }
-
     /// Whether new ENIs are held so; the report tells.
     fn held_new_eni(&mut self, scope: &Scope) -> bool {
         let Some(hold) = self
@@ -418,6 +403,7 @@ impl<'a> Draft<'a> {
 
     /// Settles what is unmet, and when to look again.
     fn finish(mut self) -> Plan {
+        self.note_retries();
         let policy = self.input.policy;
         let unmet = policy.families.iter().map(|family| self.unmet(*family));
         self.plan.report.unmet = unmet.max().unwrap_or(0);

@@ -1,0 +1,79 @@
+//! Why a pod still waits although a call is under way: what EC2 said the last time.
+
+use super::{Action, Call, Draft, Note, Scope};
+use crate::{Intent, SubnetId};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+impl Draft<'_> {
+    /// EC2 has not told something yet, and why, also while the next try is under way.
+    pub(super) fn not_told(&mut self, note: Note, asking: Scope, call: Call) {
+        self.plan.report.note(note);
+        let scopes = [asking, Scope::Calls(call)];
+        let holds = scopes.iter().filter_map(|s| self.input.memory.holds.get(s));
+        if let Some(hold) = holds.max_by_key(|hold| hold.until) {
+            let (error, until) = (hold.error.clone(), hold.until.max(self.now));
+            self.plan.report.note(Note::Held {
+                error,
+                subnet: None,
+                kind: None,
+                until,
+            });
+        }
+    }
+
+    /// What the calls under way were refused for the last time: until they are answered, this is why a
+    /// pod still waits.
+    pub(super) fn note_retries(&mut self) {
+        if self.input.waiting == 0 {
+            return;
+        }
+        let begun = self.input.in_flight.iter();
+        let begun = begun.filter_map(|handle| self.store.enis.get(handle));
+        let mut scopes = BTreeSet::new();
+        let mut create = |subnet: &SubnetId, kind| {
+            scopes.insert(Scope::Subnet(subnet.clone(), kind));
+            scopes.insert(Scope::NewEniIn(subnet.clone()));
+            scopes.insert(Scope::NewEni);
+        };
+        let mut assigns = Vec::new();
+        for eni in begun {
+            match &eni.intent {
+                Some(Intent::Create { kind, .. }) => create(&eni.subnet, *kind),
+                Some(Intent::Assign { kind, .. }) => assigns.push((eni.handle, *kind)),
+                _ => {}
+            }
+        }
+        for action in &self.plan.actions {
+            match action {
+                Action::Create { subnet, kind, .. } => create(subnet, *kind),
+                Action::Assign { handle, kind, .. } => assigns.push((*handle, *kind)),
+                _ => {}
+            }
+        }
+        for (handle, kind) in assigns {
+            let subnet = self.store.enis.get(&handle).map(|eni| eni.subnet.clone());
+            scopes.extend(subnet.map(|subnet| Scope::Subnet(subnet, kind)));
+            scopes.insert(Scope::Eni(handle));
+        }
+        for scope in scopes {
+            let Some(hold) = self.input.memory.holds.get(&scope) else {
+                continue;
+            };
+            if hold.until > self.now {
+                continue;
+            }
+            let (subnet, kind) = match scope {
+                Scope::Subnet(subnet, kind) => (Some(subnet), Some(kind)),
+                Scope::NewEniIn(subnet) => (Some(subnet), None),
+                _ => (None, None),
+            };
+            self.plan.report.note(Note::Held {
+                error: hold.error.clone(),
+                subnet,
+                kind,
+                until: self.now,
+            });
+        }
+    }
+}
