@@ -330,23 +330,10 @@ impl World {
 
     /// A pod comes, waiting if it must; `false` if it gets no address.
     pub fn add_pod(&mut self) -> bool {
-        let pod = PodRef {
-            namespace: "d".into(),
-            name: format!("p{}", self.pods),
-            uid: String::new(),
-        };
-        let key = key(self.pods);
+        let n = self.pods;
         self.pods += 1;
         for _ in 0..2 {
-            let request = Request {
-                key: &key,
-                pod: &pod,
-                families: &[Family::V4],
-                local: None,
-                veth_prefix: "eni",
-                prefixes: self.policy.prefixes,
-            };
-            if self.store.assign(&request, self.now).is_ok() {
+            if self.assign(n) {
                 self.waiting = 0;
                 return true;
             }
@@ -359,13 +346,19 @@ impl World {
 
     /// A pod comes that gets an address at once, or none.
     pub fn add_without_growth(&mut self) -> bool {
+        let n = self.pods;
+        self.pods += 1;
+        self.assign(n)
+    }
+
+    /// An address for the pod of this number, if there is one.
+    fn assign(&mut self, n: u32) -> bool {
         let pod = PodRef {
             namespace: "d".into(),
-            name: format!("p{}", self.pods),
+            name: format!("p{n}"),
             uid: String::new(),
         };
-        let key = key(self.pods);
-        self.pods += 1;
+        let key = key(n);
         let request = Request {
             key: &key,
             pod: &pod,
