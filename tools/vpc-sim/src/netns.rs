@@ -138,11 +138,14 @@ impl AsFd for NetNs {
     }
 }
 
-/// A pod's network namespace on a node, named as a container runtime names it. Only `lo` is in it.
+/// A pod's network namespace on a node, named as a container runtime names it. Only `lo` is in it at
+/// first.
 #[derive(Debug)]
 pub struct PodNs {
     net: NetNs,
     path: PathBuf,
+    /// The name is ours to take away.
+    named_here: bool,
 }
 
 impl PodNs {
@@ -161,7 +164,28 @@ impl PodNs {
             place: Arc::clone(place),
             fd: Arc::new(made),
         };
-        Ok(Self { net, path })
+        Ok(Self {
+            net,
+            path,
+            named_here: true,
+        })
+    }
+
+    /// A namespace that a container runtime on `place` has made; its name stays the runtime's.
+    pub(crate) fn of_runtime(place: &Arc<Place>, path: &Path) -> Result<Self, SimError> {
+        let doing = format!("opening {}", path.display());
+        let named = path.to_owned();
+        let opened = place.run(move || File::open(named))?;
+        let fd = opened.map_err(SimError::os(doing))?;
+        let net = NetNs {
+            place: Arc::clone(place),
+            fd: Arc::new(fd.into()),
+        };
+        Ok(Self {
+            net,
+            path: path.to_owned(),
+            named_here: false,
+        })
     }
 
     /// Its name as a path in the node's mounts: what `CNI_NETNS` is to be.
@@ -174,11 +198,14 @@ impl PodNs {
         &self.net
     }
 
-    /// Takes its name away. The namespace itself goes with its last socket, process and handle.
+    /// Takes its name away, if a runtime does not own it. The namespace itself goes with its last socket, process and handle.
     ///
     /// # Errors
     /// The place is closed, or the name can't be removed.
     pub fn delete(self) -> Result<(), SimError> {
+        if !self.named_here {
+            return Ok(());
+        }
         let path = self.path;
         self.net
             .place

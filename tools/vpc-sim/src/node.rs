@@ -12,7 +12,7 @@ use crate::netns::{NetNs, PodNs, lo_up};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::route::RouteProtocol;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use vpc_model::wires::GATEWAY_V6;
@@ -105,6 +105,15 @@ impl Node {
     /// The name is taken, or the kernel refuses.
     pub fn make_pod_netns(&self, name: &str) -> Result<PodNs, SimError> {
         PodNs::make(&self.inner.place, name)
+    }
+
+    /// The network namespace that a container runtime has made for a pod, by a path that is seen from
+    /// here (`/proc/PID/ns/net`, or a name below `/proc/PID/root`).
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn open_pod_netns(&self, path: &Path) -> Result<PodNs, SimError> {
+        PodNs::of_runtime(&self.inner.place, path)
     }
 
     /// Where instance metadata is, from inside.

@@ -170,12 +170,14 @@ fn get(wanted: &[Program], dirs: &[PathBuf]) -> Result<Vec<PathBuf>, TaskError> 
 
 /// Whether this system has Debian's package manager.
 pub(crate) fn has_apt() -> bool {
+    on_path("apt-get")
+}
+
+/// Whether a program is where callers look.
+pub(crate) fn on_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    find(
-        "apt-get",
-        &std::env::split_paths(&path).collect::<Vec<PathBuf>>(),
-    )
-    .is_some()
+    let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    find(name, &dirs).is_some()
 }
 
 /// As root: the ordinary way. Package lists may be missing on a fresh machine.

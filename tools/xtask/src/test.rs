@@ -8,6 +8,7 @@ mod arrows;
 mod chains;
 mod localstack;
 mod output;
+mod runtimes;
 mod step;
 mod suite;
 mod tidy;
@@ -21,7 +22,7 @@ use step::Runner;
 
 /// Skips that are right, by what they contain, and why. On a machine with Rust, its components and a
 /// Python everything runs.
-const EXPECTED_SKIPS: [(&str, &str); 3] = [
+const EXPECTED_SKIPS: [(&str, &str); 6] = [
     (
         localstack::NO_PYTHON,
         "an ordinary user can't install one; nothing but these tests needs it",
@@ -33,6 +34,15 @@ const EXPECTED_SKIPS: [(&str, &str); 3] = [
     (
         chains::NO_GO,
         "nothing but the tests with other projects' plugins needs it",
+    ),
+    (
+        runtimes::NO_GO,
+        "nothing but the tests with a container runtime needs it",
+    ),
+    (runtimes::NO_RUNC, "it can't be built from Rust"),
+    (
+        runtimes::NO_ROOT,
+        "all else is tested with a runtime on libcni, as anyone",
     ),
 ];
 
@@ -67,12 +77,15 @@ pub(crate) fn run() -> Result<Verdict, TaskError> {
     runner.step("LocalStack", || localstack::set_up(&mut localstack));
     let mut chains = None;
     runner.step("CNI chains", || chains::set_up(&mut chains));
+    let mut runtimes = None;
+    runner.step("container runtime", || runtimes::set_up(&mut runtimes));
     let programs = suite::Programs {
         daemon,
         plugin,
         floor,
         localstack,
         chains,
+        runtimes,
     };
     runner.step("build tests", || suite::build(&programs));
     runner.step("tests", || suite::run(&programs));

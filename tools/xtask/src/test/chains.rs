@@ -66,7 +66,7 @@ pub(super) fn set_up(made: &mut Option<Chains>) -> Result<Outcome, TaskError> {
 }
 
 /// Go, in the module's folder, without a C compiler.
-fn go(module: &Path, args: &[&str]) -> Command {
+pub(super) fn go(module: &Path, args: &[&str]) -> Command {
     let mut go = Command::new("go");
     go.args(args).current_dir(module).env("CGO_ENABLED", "0");
     go

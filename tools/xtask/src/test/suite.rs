@@ -4,6 +4,7 @@
 use super::chains::Chains;
 use super::localstack::LocalStack;
 use super::output::Reader;
+use super::runtimes::Runtimes;
 use super::step::Outcome;
 use crate::cargo;
 use crate::error::TaskError;
@@ -29,6 +30,8 @@ pub(super) struct Programs {
     pub(super) localstack: Option<LocalStack>,
     /// Other projects' plugins, and a runtime on libcni.
     pub(super) chains: Option<Chains>,
+    /// A container runtime.
+    pub(super) runtimes: Option<Runtimes>,
 }
 
 impl Programs {
@@ -49,6 +52,9 @@ impl Programs {
         }
         if let Some(chains) = &self.chains {
             chains.tell(command);
+        }
+        if let Some(runtimes) = &self.runtimes {
+            runtimes.tell(command);
         }
     }
 }
