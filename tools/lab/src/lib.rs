@@ -14,6 +14,7 @@ mod daemon;
 mod error;
 pub mod interrupt;
 pub mod kernel;
+pub mod load;
 mod node;
 mod pod;
 pub mod probe;

@@ -8,6 +8,7 @@ mod cases;
 mod figures;
 mod stack;
 mod table;
+mod traffic;
 
 use crate::cargo;
 use crate::demo::find_or_build;
@@ -16,7 +17,7 @@ use crate::error::{TaskError, Verdict};
 use crate::programs;
 use clap::Args;
 use figures::{Figures, Results, Work};
-use lab::LabError;
+use lab::{LabError, Programs};
 use stack::Stack;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +40,10 @@ pub(crate) struct Options {
     /// Few repetitions: shows that everything runs; the figures mean little.
     #[arg(long)]
     quick: bool,
+    /// Pods' traffic instead: connections, latency, throughput and processor time beside plain routing
+    /// and beside the peer's rules. With `--peer` beside the peer itself too.
+    #[arg(long, conflicts_with = "only")]
+    traffic: bool,
 }
 
 /// Runs every case.
@@ -46,9 +51,14 @@ pub(crate) struct Options {
 /// # Errors
 /// One could not be run at all.
 pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
-    programs::ensure(&[programs::NFT, programs::IP])?;
+    let [iptables, _] = programs::IPTABLES;
+    let needed = [programs::NFT, programs::IP, iptables];
+    programs::ensure(&needed[..if options.traffic { 3 } else { 2 }])?;
     let screen = Screen::new(options.json);
     let ours = find_or_build(&screen)?;
+    if options.traffic {
+        return on_the_wire(options, &ours, &screen);
+    }
     let floor = match std::env::var_os("IPAMD_FLOOR_BIN").filter(|path| !path.is_empty()) {
         Some(path) => path.into(),
         None => cargo::build_floor()?,
@@ -81,10 +91,30 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
         failed |= !measure(stack, options, work, &screen, &mut results)?;
     }
     if options.json {
-        println!("{}", results.json());
+        println!("{}", figures::json(&results));
     }
     screen.say(&table::draw(&results));
     Ok(Verdict::of(!failed))
+}
+
+/// Traffic alone.
+fn on_the_wire(options: &Options, ours: &Programs, screen: &Screen) -> Result<Verdict, TaskError> {
+    let peer = options.peer.as_deref();
+    let peer = peer.map(|dir| Stack::peer(dir, options.peer_kubeconfig.as_deref()));
+    let peer = peer.transpose()?;
+    vpc_sim::isolate().map_err(LabError::from)?;
+    lab::interrupt::listen()?;
+    let effort = if options.quick {
+        traffic::Effort::QUICK
+    } else {
+        traffic::Effort::FULL
+    };
+    let rows = traffic::measure(&Stack::ours(ours), peer.as_ref(), effort, screen)?;
+    if options.json {
+        println!("{}", figures::json(&rows));
+    }
+    screen.say(&traffic::draw(&rows));
+    Ok(Verdict::Green)
 }
 
 /// All cases on one stack. A case that fails is told and passed over, unless a person asked to stop.

@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod error;
+mod load;
 mod programs;
 mod settle;
 mod sim;
@@ -37,6 +38,9 @@ enum Task {
     Settle(settle::Options),
     /// Plays fleets in trouble in virtual time, one for each seed, and looks for broken promises.
     Sim(sim::Options),
+    /// A part of `bench --traffic`, in the namespace that it is started in.
+    #[command(hide = true)]
+    Load(load::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Settle(options) => settle::run(&options),
         Task::Sim(options) => sim::run(&options),
+        Task::Load(options) => load::run(&options),
     };
     match result {
         Ok(Verdict::Green) => ExitCode::SUCCESS,

@@ -131,11 +131,12 @@ impl Results {
             .iter()
             .find(|f| f.case == case && f.stack == stack)
     }
+}
 
-    pub(super) fn json(&self) -> String {
-        // Numbers and texts: nothing that JSON can't carry.
-        serde_json::to_string(self).unwrap_or_else(|e| format!("{{\"error\": \"{e}\"}}"))
-    }
+/// Figures as JSON.
+pub(super) fn json(figures: &impl Serialize) -> String {
+    // Numbers and texts: nothing that JSON can't carry.
+    serde_json::to_string(figures).unwrap_or_else(|e| format!("{{\"error\": \"{e}\"}}"))
 }
 
 /// The middle one; zero if there are none.

@@ -42,9 +42,7 @@ pub(super) fn draw(results: &Results) -> String {
     lines.push(
         "* reference figures of Amazon's CNI 1.23.1 from another run on a quiet 2-core VM;".into(),
     );
-    lines.push(
-        "  with --peer DIR it is measured here. Connections per second are not measured.".into(),
-    );
+    lines.push("  with --peer DIR it is measured here. Traffic: `--traffic`.".into());
     lines.join("\n")
 }
 
