@@ -2,8 +2,8 @@
 # Prepares the host before the daemon starts:
 #
 #   ipamd-install plugin      puts the plugin where the container runtime looks for it
-#   ipamd-install ipv6        where pods have IPv6: needs a /proc/sys that can be written, which the
-#                             daemon's own container has not
+#   ipamd-install ipv6        where pods have IPv6: forwards it. /proc/sys is read-only in a container, so
+#                             the host's net/ipv6/conf is mounted where HOST_IPV6_CONF_PATH says
 #
 # (The daemon itself installs the network configuration, once pods can be served.)
 #
@@ -32,7 +32,8 @@ plugin)
 ipv6)
     # A host that forwards believes router advertisements only if it is told to, and would lose its
     # default route: so that comes first, on the link by which the node reaches all else.
-    set=/proc/sys/net/ipv6/conf
+    set=${HOST_IPV6_CONF_PATH:-/host/ipv6-conf}
+    [ -d "$set" ] || set=/proc/sys/net/ipv6/conf
     primary=
     while read -r link to _; do
         if [ "$to" = 00000000 ]; then

@@ -22,6 +22,8 @@ const SKIP: &str = "IPAMD_RUNTIMES_SKIP";
 /// Paths on the node; `/run` and `/var/lib` are its own.
 pub(crate) const NET_D: &str = "/run/net.d";
 const CONFIG: &str = "/run/containerd.toml";
+/// Where the image's installer puts the plugin, if it does.
+pub(crate) const HOST_BIN: &str = "/run/host-bin";
 const CNI_BIN: &str = "/run/cni-bin";
 const CALLS: &str = "/run/calls";
 /// While this is there, the plugin `ipamd-tests-fails` fails ADD.
@@ -325,7 +327,7 @@ fn prepare(plugin: &Path, programs: &Path, config: &str) -> std::io::Result<()> 
     let ours = format!(
         "#!/bin/sh\nin=$(cat)\nprev=$(printf %s \"$in\" | grep -c '\"prevResult\"')\n\
          echo \"$CNI_COMMAND container=$CNI_CONTAINERID netns=$CNI_NETNS prevResult=$prev\" \
-         >>{CALLS}\nprintf %s \"$in\" | exec {real}\n"
+         >>{CALLS}\nreal={HOST_BIN}/ipamd-cni\n[ -x $real ] || real={real}\nprintf %s \"$in\" | exec $real\n"
     );
     script("ipamd-cni", &ours)?;
     // Answers with what plugins before it have answered, unless it is told to fail.

@@ -10,7 +10,6 @@
 //	runtimes stop ID, remove ID       a sandbox
 //	runtimes pod MANIFEST PLACES      the DaemonSet's pod as its manifest says, until SIGTERM
 //	runtimes chained                  a CNI plugin behind another one; fails an ADD if FAIL is set
-//	runtimes manifest FILE...         whether these are what Kubernetes' own types take
 //
 // All talk to /run/containerd/containerd.sock.
 package main
@@ -51,8 +50,6 @@ func run(args []string) error {
 		return importImage(ctx, args[1])
 	case verb("pod", 2):
 		return pod(args[1], args[2])
-	case len(args) > 1 && args[0] == "manifest":
-		return manifests(args[1:])
 	}
 	cri, err := dial()
 	if err != nil {

@@ -3,7 +3,9 @@
 //!
 //! The programs are built by `cargo xtask test` from the Go module beside this file.
 
+mod contained;
 mod containerd;
+mod strangers;
 
 use containerd::{Containerd, FAIL, NET_D};
 use ipamd_tests::{Mode, Outcome, SOON, Scene, ensure, eventually, fail, spec};
@@ -20,6 +22,10 @@ fn main() -> std::process::ExitCode {
         test("containerd_is_killed", containerd_killed),
         test("the_daemon_is_away", daemon_away),
         test("a_minute_without_the_daemon", minute_away),
+        test("a_contained_daemon", contained::as_the_manifest_says),
+        test("strangers_on_the_node_get_nothing", strangers::get_nothing),
+        test("no_pods_without_net_admin", contained::without_net_admin),
+        test("a_contained_daemon_with_ipv6", contained::dual),
     ];
     // One waits for a minute, and nothing else.
     run_side_by_side(&tests, 2, Duration::from_secs(180))

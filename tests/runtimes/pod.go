@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -24,11 +26,14 @@ type places struct {
 	Host map[string]string
 	// What the image has, each from the same or another path on the node, for reading only.
 	Image map[string]string
-	// The programs themselves, by the manifest's name of the container.
-	Command map[string][]string
-	// More variables of the containers' environment.
-	Env map[string]string
+	// What is run instead of a manifest's program; the image's own is the empty name.
+	Program map[string][]string
+	// A file to be merged into the manifest, as `kubectl patch` does; empty: none.
+	Patch string
 }
+
+// What of our own environment is not for containers. The rest goes before what the manifest says.
+var own = map[string]bool{"PATH": true, cgroup: true, "PWD": true}
 
 // What the kubelet tells of every container that is not privileged, by default.
 var (
@@ -42,16 +47,16 @@ var (
 func pod(manifest, placesFile string) error {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM)
-	set, err := daemonSet(manifest)
-	if err != nil {
-		return err
-	}
 	var at places
 	text, err := os.ReadFile(placesFile)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(text, &at); err != nil {
+		return err
+	}
+	set, err := daemonSet(manifest, at.Patch)
+	if err != nil {
 		return err
 	}
 	runtime, err := dial()
@@ -62,6 +67,10 @@ func pod(manifest, placesFile string) error {
 	spec := &set.Spec.Template.Spec
 	config := sandbox(set.Name, fmt.Sprintf("%s-%d", set.Name, time.Now().UnixNano()), 0)
 	config.Linux.SecurityContext.NamespaceOptions = namespaces(spec)
+	if spec.HostNetwork {
+		// The namespace of names is the host's, too.
+		config.Hostname = ""
+	}
 	id, err := runtime.runPod(ctx, config)
 	if err != nil {
 		return err
@@ -87,7 +96,7 @@ func pod(manifest, placesFile string) error {
 }
 
 // daemonSet reads the manifest with Kubernetes' own types; what they don't know is an error.
-func daemonSet(file string) (*apps.DaemonSet, error) {
+func daemonSet(file, patch string) (*apps.DaemonSet, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -97,12 +106,37 @@ func daemonSet(file string) (*apps.DaemonSet, error) {
 		if err := yaml.Unmarshal([]byte(document), &kind); err != nil {
 			return nil, err
 		}
-		if kind.Kind == "DaemonSet" {
-			set := new(apps.DaemonSet)
-			return set, yaml.UnmarshalStrict([]byte(document), set)
+		if kind.Kind != "DaemonSet" {
+			continue
 		}
+		whole, err := patched([]byte(document), patch)
+		if err != nil {
+			return nil, err
+		}
+		set := new(apps.DaemonSet)
+		return set, yaml.UnmarshalStrict(whole, set)
 	}
 	return nil, fmt.Errorf("%s: no DaemonSet", file)
+}
+
+// patched is a document with a file's strategic merge patch, as `kubectl patch --patch-file` makes it.
+func patched(document []byte, file string) ([]byte, error) {
+	if file == "" {
+		return document, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := yaml.YAMLToJSON(document)
+	if err != nil {
+		return nil, err
+	}
+	change, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.StrategicMergePatch(whole, change, apps.DaemonSet{})
 }
 
 func namespaces(spec *core.PodSpec) *cri.NamespaceOption {
@@ -127,15 +161,18 @@ func (r *runtimeService) container(ctx context.Context, pod string, sandbox *cri
 		Metadata: &cri.ContainerMetadata{Name: container.Name},
 		Image:    &cri.ImageSpec{Image: image},
 		LogPath:  log,
-		Command:  append(at.Command[container.Name], container.Args...),
+		Command:  command(container, at),
 		Mounts:   mountsOf(spec, container, at),
 		Linux:    &cri.LinuxContainerConfig{SecurityContext: security(spec, container)},
 	}
 	for _, variable := range container.Env {
 		config.Envs = append(config.Envs, &cri.KeyValue{Key: variable.Name, Value: []byte(variable.Value)})
 	}
-	for name, value := range at.Env {
-		config.Envs = append(config.Envs, &cri.KeyValue{Key: name, Value: []byte(value)})
+	// The last one counts.
+	for _, variable := range os.Environ() {
+		if name, value, _ := strings.Cut(variable, "="); !own[name] {
+			config.Envs = append(config.Envs, &cri.KeyValue{Key: name, Value: []byte(value)})
+		}
 	}
 	made, err := r.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: pod, Config: config, SandboxConfig: sandbox})
 	if err != nil {
@@ -164,6 +201,18 @@ func (r *runtimeService) container(ctx context.Context, pod string, sandbox *cri
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+func command(container core.Container, at places) []string {
+	name, rest := "", []string{}
+	if len(container.Command) > 0 {
+		name, rest = container.Command[0], container.Command[1:]
+	}
+	program, ok := at.Program[name]
+	if !ok {
+		program = []string{name}
+	}
+	return slices.Concat(program, rest, container.Args)
 }
 
 // security is what the kubelet makes of the two security contexts (pkg/kubelet/kuberuntime).
@@ -221,6 +270,10 @@ func mountsOf(spec *core.PodSpec, container core.Container, at places) []*cri.Mo
 			if moved, ok := at.Host[path]; ok {
 				path = moved
 			}
+			if kind := volume.HostPath.Type; kind != nil && *kind == core.HostPathDirectoryOrCreate {
+				// If it fails, the container says what is missing.
+				_ = os.MkdirAll(path, 0o755)
+			}
 			mounts = append(mounts, &cri.Mount{HostPath: path, ContainerPath: wanted.MountPath, Readonly: wanted.ReadOnly})
 		}
 	}
@@ -228,20 +281,6 @@ func mountsOf(spec *core.PodSpec, container core.Container, at places) []*cri.Mo
 		mounts = append(mounts, &cri.Mount{HostPath: path, ContainerPath: inside, Readonly: true})
 	}
 	return mounts
-}
-
-// manifests reads each file's DaemonSet.
-func manifests(files []string) error {
-	for _, file := range files {
-		set, err := daemonSet(file)
-		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		if err := tell(set.Spec.Template.Spec); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // words are a container's log, which containerd writes line by line: "TIME STREAM TAG TEXT".
