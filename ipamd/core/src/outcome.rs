@@ -160,6 +160,7 @@ pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
         // The clock was set back between two runs.
         eni.written_at = eni.written_at.min(now);
         eni.since = eni.since.min(now);
+        eni.in_doubt_since = eni.in_doubt_since.map(|since| since.min(now));
         // Whether its last write gave something back is known no more.
         memory.gave_back(handle, eni.written_at);
         match eni.intent.take() {
@@ -176,6 +177,12 @@ pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
             Some(Intent::Unassign { .. } | Intent::Detach) => {
                 eni.in_doubt_since = Some(now);
                 memory.gave_back(handle, now);
+            }
+            // Only what gives back leaves a doubt and no intent.
+            None => {
+                if let Some(since) = eni.in_doubt_since {
+                    memory.gave_back(handle, since);
+                }
             }
             _ => {}
         }
@@ -393,7 +400,6 @@ fn fail(
             Action::Unassign { .. } | Action::Detach { .. } if unknown => {
                 eni.intent = None;
                 eni.in_doubt_since = Some(now);
-                memory.gave_back(handle, now);
             }
             _ => eni.intent = None,
         }

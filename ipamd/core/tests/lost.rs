@@ -19,11 +19,6 @@ fn world(minimum_ip: u32) -> World {
     world
 }
 
-fn describe_after(world: &mut World, seconds: u64) {
-    world.now = world.now + Duration::from_secs(seconds);
-    world.carry_out(&Action::Describe);
-}
-
 /// What the plan asks for now of this kind.
 fn planned(world: &World, wanted: impl Fn(&Action) -> bool) -> Action {
     let plan = world.plan();
@@ -99,8 +94,8 @@ fn the_own_address_of_a_lost_eni_can_be_a_pods() {
         assert!(world.add_without_growth());
     }
     world.ec2.remove(&lost);
-    describe_after(&mut world, 61);
-    describe_after(&mut world, 31);
+    world.describe_after(61);
+    world.describe_after(31);
     assert_eq!(
         world.store.eni(handle).map(|e| e.phase),
         Some(Phase::Leaving)
@@ -109,7 +104,7 @@ fn the_own_address_of_a_lost_eni_can_be_a_pods() {
     let first = world.store.primary().unwrap().id.clone().unwrap();
     let block = Block::address(own);
     world.ec2.get_mut(&first).unwrap().blocks.push(block);
-    describe_after(&mut world, 10);
+    world.describe_after(10);
     let state = world.store.primary().unwrap().blocks.get(&block).copied();
     assert_eq!(state, Some(BlockState::Confirmed));
     assert_eq!(check(&world.store, world.now), vec![]);
@@ -125,8 +120,8 @@ fn a_loss_is_looked_at_again() {
     let first = world.store.primary().unwrap().id.clone().unwrap();
     let block = Block::address(own);
     world.ec2.get_mut(&first).unwrap().blocks.push(block);
-    describe_after(&mut world, 61);
-    describe_after(&mut world, 31);
+    world.describe_after(61);
+    world.describe_after(31);
     let begun = world.now;
     // Ours would be deleted and replaced meanwhile; only looks count here.
     while !world.store.primary().unwrap().blocks.contains_key(&block) {
@@ -136,5 +131,19 @@ fn a_loss_is_looked_at_again() {
         }
         world.now = world.now + Duration::from_secs(1);
         assert!(world.now.since(begun) < Duration::from_secs(60), "no look");
+    }
+}
+
+/// An instance always has its first interface, whatever a Describe does not show.
+#[test]
+fn the_first_eni_is_never_lost() {
+    let mut world = world(4);
+    let first = world.store.primary().unwrap();
+    let (handle, blocks) = (first.handle, first.blocks.clone());
+    world.ec2.clear();
+    for seconds in [61, 31, 31] {
+        world.describe_after(seconds);
+        let first = world.store.eni(handle).unwrap();
+        assert_eq!((first.phase, &first.blocks), (Phase::Ready, &blocks));
     }
 }

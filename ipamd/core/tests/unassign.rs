@@ -5,7 +5,7 @@ mod common;
 
 use common::World;
 use ipam_core::cloud::ErrorClass;
-use ipam_core::outcome::{begin, resume};
+use ipam_core::outcome::begin;
 use ipam_core::plan::{Action, Policy};
 use ipam_core::{Block, BlockState};
 use std::time::Duration;
@@ -90,6 +90,7 @@ fn no_refusal_is_taken_for_a_yes() {
         for done in [false, true] {
             let mut world = World::new("m5.large", Policy::default());
             world.settle();
+            world.now = world.now + Duration::from_secs(120);
             let primary = world.store.primary().unwrap();
             let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
             let block = *primary.blocks.keys().next().unwrap();
@@ -101,6 +102,7 @@ fn no_refusal_is_taken_for_a_yes() {
             };
             begin(&mut world.store, &unassign, world.now);
             let stays = matches!(class, Throttled | Unreachable | Unauthorized);
+            let before_it = world.ec2.clone();
             if done && !stays {
                 let held = &mut world.ec2.get_mut(&eni).unwrap().blocks;
                 held.retain(|b| *b != block);
@@ -111,6 +113,11 @@ fn no_refusal_is_taken_for_a_yes() {
                 false => BlockState::Releasing,
             };
             assert_eq!(state(&world, block), Some(want), "{class:?}");
+            // A Describe that lags behind it shows the block in any case.
+            let after_it = std::mem::replace(&mut world.ec2, before_it);
+            world.describe_after(10);
+            assert_eq!(state(&world, block), Some(want), "{class:?}, by a Describe");
+            world.ec2 = after_it;
             // Held on to, it counts against the ENI's slots, and nobody new is put into it.
             while world.add_without_growth() {}
             assert_eq!(
@@ -158,12 +165,12 @@ fn a_describe_that_lags_does_not_bring_back_what_may_be_gone() {
             world.refuse(&unassign, ErrorClass::UnknownOutcome);
         }
         if killed {
-            resume(&mut world.store, &mut world.memory, world.now);
+            world.now = world.now + Duration::from_secs(5);
+            world.restart();
         }
         let words = format!("lost: {lost}, killed: {killed}");
         for _ in 0..3 {
-            world.now = world.now + Duration::from_secs(10);
-            world.carry_out(&Action::Describe);
+            world.describe_after(10);
             assert_eq!(state(&world, block), Some(BlockState::Releasing), "{words}");
             while world.add_without_growth() {}
             assert_eq!(world.store.owner(ip_of(block)), None, "{words}");
@@ -181,23 +188,29 @@ fn a_describe_that_lags_does_not_bring_back_what_may_be_gone() {
 /// One that EC2 did and answered: a Describe that lags behind the answer shows the block still.
 #[test]
 fn what_was_given_back_does_not_come_back() {
-    let mut world = World::new("m5.large", Policy::default());
-    world.settle();
-    let primary = world.store.primary().unwrap();
-    let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
-    let block = *primary.blocks.keys().next().unwrap();
-    let blocks = vec![block];
-    let stale = world.ec2.clone();
-    world.carry_out(&Action::Unassign {
-        handle,
-        eni,
-        blocks,
-    });
-    assert_eq!(state(&world, block), None);
-    world.ec2 = stale;
-    for _ in 0..3 {
-        world.now = world.now + Duration::from_secs(15);
-        world.carry_out(&Action::Describe);
+    for killed in [false, true] {
+        let mut world = World::new("m5.large", Policy::default());
+        world.settle();
+        world.now = world.now + Duration::from_secs(120);
+        let primary = world.store.primary().unwrap();
+        let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
+        let block = *primary.blocks.keys().next().unwrap();
+        let blocks = vec![block];
+        let stale = world.ec2.clone();
+        world.carry_out(&Action::Unassign {
+            handle,
+            eni,
+            blocks,
+        });
+        if killed {
+            world.now = world.now + Duration::from_secs(5);
+            world.restart();
+        }
         assert_eq!(state(&world, block), None);
+        world.ec2 = stale;
+        for _ in 0..3 {
+            world.describe_after(15);
+            assert_eq!(state(&world, block), None, "killed: {killed}");
+        }
     }
 }

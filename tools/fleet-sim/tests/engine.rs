@@ -228,6 +228,38 @@ async fn an_unanswered_assign_is_not_sent_twice() {
     assert_eq!(snapshot.totals.addresses, 32, "{:?}", snapshot.report);
 }
 
+/// What an unanswered Unassign names may be another node's by now, after a restart as well.
+#[tokio::test(start_paused = true)]
+async fn a_doubt_outlives_a_restart() {
+    let (world, mut node) = world("m5.large");
+    world
+        .vpc()
+        .add_fault(Fault::new("UnassignPrivateIpAddresses", Effect::DropAnswer).times(1));
+    let policy = Policy {
+        warm_ip: Some(1),
+        minimum_ip: Some(1),
+        ..Policy::default()
+    };
+    node.start(settings(policy.clone()));
+    assert_eq!(burst(&node, 0, 5).await.0, 5);
+    for n in 0..5 {
+        assert!(node.del(n).await.unwrap().released);
+    }
+    let mut since = None;
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        since = node.snapshot().await.unwrap().enis[0].in_doubt_since;
+        if since.is_some() {
+            break;
+        }
+    }
+    assert!(since.is_some(), "{:?}", calls(&world));
+    node.kill();
+    node.start(settings(policy));
+    let enis = node.snapshot().await.unwrap().enis;
+    assert_eq!(enis[0].in_doubt_since, since);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ec2_silent_at_start_is_waited_for() {
     let (world, mut node) = world("m5.large");

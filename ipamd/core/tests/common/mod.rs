@@ -10,7 +10,7 @@
 
 use ipam_core::datastore::{Datastore, Request};
 use ipam_core::limits::{InstanceLimits, limits_of};
-use ipam_core::outcome::{Done, begin, finish};
+use ipam_core::outcome::{Done, begin, finish, resume};
 use ipam_core::plan::{Action, Input, Memory, Plan, Policy, plan};
 use ipam_core::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -263,6 +263,29 @@ impl World {
             self.now,
         );
         self.wire();
+    }
+
+    /// As after kill -9 and a start in the same boot: what was durable comes back, what was learned does
+    /// not.
+    pub fn restart(&mut self) {
+        let mut enis: Vec<Eni> = self.store.enis().values().cloned().collect();
+        for state in enis.iter_mut().flat_map(|e| e.blocks.values_mut()) {
+            if *state == BlockState::Confirmed {
+                *state = BlockState::Unconfirmed;
+            }
+        }
+        let leases = self.store.leases().values().cloned().collect();
+        self.store = Datastore::restore(self.policy.cooldown, enis, leases, BTreeMap::new());
+        self.memory = Memory::new(true, 11, self.now);
+        resume(&mut self.store, &mut self.memory, self.now);
+        self.run.push('x');
+        self.wire();
+    }
+
+    /// Lets time pass, then asks EC2.
+    pub fn describe_after(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        self.carry_out(&Action::Describe);
     }
 
     /// A Create whose token EC2 knows already.
