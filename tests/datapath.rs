@@ -49,6 +49,10 @@ fn main() -> std::process::ExitCode {
             run: settings,
         },
         Test {
+            name: "a_block_that_joins_the_vpc_is_inside",
+            run: joins,
+        },
+        Test {
             name: "path_mtu_messages_come_back",
             run: path_mtu,
         },
@@ -257,6 +261,40 @@ fn settings() -> Outcome {
     site.all(&internet, HASTY)?;
     let now = site.scene.cluster.sim().books()?.igw_dropped;
     ensure(now > lost, "nothing reached the internet gateway")?;
+    site.end()
+}
+
+/// Packets to a block that the VPC has since a moment keep the pod's address, and its ENI, within half a
+/// minute; EC2 is not asked for it.
+fn joins() -> Outcome {
+    // A busy machine is given some seconds.
+    const WITHIN: Duration = Duration::from_secs(40);
+    let site = Site::new(Mode::Secondary, &[])?;
+    site.scene.settled()?;
+    let inside: Vec<Cell> = direct(&site)
+        .into_iter()
+        .filter(|cell| cell.name.ends_with("-> Beside"))
+        .collect();
+    let mut outside = inside.clone();
+    for cell in &mut outside {
+        cell.seen = Some(site.node_address().into());
+        cell.leaves = Some(Who::Primary);
+    }
+    site.all(&outside, PATIENT)?;
+    let sim = site.scene.cluster.sim();
+    let calls = sim.vpc().ec2_calls().clone();
+    sim.vpc().add_cidr(BESIDE_NET.parse()?);
+    ipamd_tests::eventually(
+        WITHIN,
+        || output(&site.node()?, "nft list set ip ipamd inside"),
+        |set| set.contains(BESIDE_NET),
+        |set| ensure(set.contains(BESIDE_NET), set),
+    )?;
+    site.all(&inside, PATIENT)?;
+    ensure(
+        *sim.vpc().ec2_calls() == calls,
+        "EC2 was asked for a block of the VPC",
+    )?;
     site.end()
 }
 

@@ -71,7 +71,8 @@ pub struct Owner {
     reading_metadata: bool,
     metadata_retry: Retry,
     metadata_error: Option<String>,
-    metadata_read: Option<Timestamp>,
+    metadata_due: Option<Timestamp>,
+    enis_due: Option<Timestamp>,
     survey_retry: Retry,
     writes: Vec<Write>,
     report: Report,
@@ -125,9 +126,7 @@ impl Owner {
                 .map(|(since, _)| *since + UNWRITTEN_FOR),
             self.metadata_retry.at().filter(|_| !self.reading_metadata),
             self.survey_retry.at().filter(|_| !self.surveying),
-            self.metadata_read
-                .filter(|_| !self.reading_metadata)
-                .map(|at| at + local::METADATA_EVERY),
+            self.metadata_due.filter(|_| !self.reading_metadata),
         ]
         .into_iter()
         .flatten()

@@ -27,6 +27,9 @@ pub struct Settings {
     /// How long an ADD waits for an address if its caller does not say. Default 30 s: the kubelet
     /// retries a failed ADD only after 11-15 s.
     pub add_timeout: Duration,
+    /// IMDS is read again this often, and up to a third later: it is local, and a block that joins the
+    /// VPC is to be known within half a minute (21 s), since until then packets to it are translated.
+    pub metadata_every: Duration,
     /// Security groups of new ENIs; `None`: the primary ENI's.
     pub security_groups: Option<Vec<SecurityGroupId>>,
     /// Whether EC2 may be written to.

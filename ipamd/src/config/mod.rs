@@ -190,6 +190,7 @@ fn engine(read: &mut Reader<'_>) -> Settings {
     let has_v4 = families.contains(&Family::V4);
     Settings {
         egress: families::egress(read, &families),
+        metadata_every: Duration::from_secs(21),
         policy: policy(read, families),
         veth_prefix: lists::veth_prefix(read),
         eni_mtu,

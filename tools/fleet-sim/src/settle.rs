@@ -64,6 +64,8 @@ pub fn settings(policy: Policy) -> Settings {
         eni_mtu: 9001,
         pod_mtu: 9001,
         egress: None,
+        // Nothing that IMDS tells of the VPC changes in these worlds: their days go by quicker.
+        metadata_every: Duration::from_secs(300),
         snat: true,
         snat_exclude: Vec::new(),
         mark: ipam_core::wiring::MARK_MAIN,

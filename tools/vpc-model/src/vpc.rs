@@ -214,6 +214,12 @@ impl Vpc {
         self.log.counts()
     }
 
+    /// What a person does with AssociateVpcCidrBlock: the VPC has one block more. IMDS tells it at once
+    /// (*assumed*).
+    pub fn add_cidr(&mut self, cidr: ipnet::Ipv4Net) {
+        self.spec.cidrs.push(cidr);
+    }
+
     /// Launches one more node.
     ///
     /// # Errors

@@ -11,16 +11,15 @@ use ipam_core::reconcile::learn_from_metadata;
 use ipam_core::{Family, Phase, Timestamp};
 use std::time::Duration;
 
-/// IMDS is read again this often: it is local, and VPC CIDRs and security groups change.
-pub(super) const METADATA_EVERY: Duration = Duration::from_secs(300);
+/// What IMDS says of ENIs is heeded this often: one that nobody knows is asked of EC2, and IMDS may name
+/// a dead one for minutes.
+const ENIS_EVERY: Duration = Duration::from_secs(300);
 
 impl Owner {
     /// IMDS, the kernel, leftovers: what needs no plan.
     pub(super) fn local_tasks(&mut self, tasks: &mut Vec<Task>, now: Timestamp) {
         let due = |retry: &Retry| retry.at().is_none_or(|at| at <= now);
-        let old = self
-            .metadata_read
-            .is_none_or(|at| at + METADATA_EVERY <= now);
+        let old = self.metadata_due.is_none_or(|at| at <= now);
         if old && !self.reading_metadata && due(&self.metadata_retry) {
             self.reading_metadata = true;
             tasks.push(Task::ReadMetadata);
@@ -94,7 +93,9 @@ impl Owner {
     pub(super) fn learn_facts(&mut self, facts: NodeFacts, now: Timestamp) {
         self.reading_metadata = false;
         self.metadata_retry.succeeded();
-        self.metadata_read = Some(now);
+        let every = self.settings.metadata_every;
+        let jitter = (every / 3).mul_f64(self.memory.fraction());
+        self.metadata_due = Some(now + every + jitter);
         if let Some(stored) = self.unproven.take()
             && stored != facts.instance_id
         {
@@ -104,7 +105,10 @@ impl Owner {
             start::drop_all(self, now);
         }
         self.use_facts(&facts, now);
-        learn_from_metadata(&mut self.store, &mut self.memory, &facts.enis, now);
+        if self.enis_due.is_none_or(|at| at <= now) {
+            self.enis_due = Some(now + ENIS_EVERY);
+            learn_from_metadata(&mut self.store, &mut self.memory, &facts.enis, now);
+        }
         if self.facts.as_ref() != Some(&facts) {
             self.writes.push(Write::Facts(facts.clone()));
             self.facts = Some(facts);
