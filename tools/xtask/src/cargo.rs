@@ -143,7 +143,21 @@ fn has_static_libc() -> bool {
     output.is_ok_and(|o| o.stdout.starts_with(b"/"))
 }
 
-fn finish(name: &str, mut command: Command) -> Result<PathBuf, TaskError> {
+fn finish(name: &str, command: Command) -> Result<PathBuf, TaskError> {
+    let built = messages(command)?
+        .iter()
+        .filter(|message| message["target"]["name"] == name)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
+    built.ok_or_else(|| TaskError::NotBuilt(name.to_owned()))
+}
+
+/// Runs a cargo command that says in JSON what it made, with its progress on our stderr, and gives
+/// its messages.
+///
+/// # Errors
+/// It can't be started, or ends with anything but 0.
+pub(crate) fn messages(mut command: Command) -> Result<Vec<Value>, TaskError> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -161,13 +175,10 @@ fn finish(name: &str, mut command: Command) -> Result<PathBuf, TaskError> {
             words: String::new(),
         });
     }
-    let built = String::from_utf8_lossy(&output.stdout)
+    Ok(String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == name)
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back();
-    built.ok_or_else(|| TaskError::NotBuilt(name.to_owned()))
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 /// The daemon, in the profile that tests and demo share.

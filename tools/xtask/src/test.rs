@@ -87,8 +87,9 @@ pub(crate) fn run() -> Result<Verdict, TaskError> {
         chains,
         runtimes,
     };
-    runner.step("build tests", || suite::build(&programs));
-    runner.step("tests", || suite::run(&programs));
+    let mut built = Vec::new();
+    runner.step("build tests", || suite::build(&mut built));
+    runner.step("tests", || suite::run(&built, &programs));
     runner.step("simulation", crate::sim::check);
     Ok(Verdict::of(runner.summary(&EXPECTED_SKIPS)))
 }

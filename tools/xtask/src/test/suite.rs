@@ -1,24 +1,22 @@
-//! `cargo test` over the whole workspace, real-kernel tests included, with the programs that they
-//! start.
+//! Every test program of the workspace, real-kernel tests included, several side by side, with the
+//! programs that they start.
+//!
+//! Cargo builds them and says where they are; they are run from here, since cargo would run one after
+//! the other, and most of them wait: for a cooldown, a refused call's next try, a killed daemon.
+
+mod lanes;
 
 use super::chains::Chains;
 use super::localstack::LocalStack;
-use super::output::Reader;
+use super::output::Report;
 use super::runtimes::Runtimes;
 use super::step::Outcome;
 use crate::cargo;
 use crate::error::TaskError;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
-
-/// All tests together; a hung one must not hold a machine for ever.
-const DEADLINE: Duration = Duration::from_secs(40 * 60);
+use lanes::Job;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Programs under test; `None` if one could not be built, which is a failure already.
 #[derive(Debug)]
@@ -56,64 +54,73 @@ impl Programs {
         if let Some(runtimes) = &self.runtimes {
             runtimes.tell(command);
         }
+        // The searches for odd input begin from the same seed in every run, so that a red one is
+        // about the change; whoever searches on sets another.
+        if std::env::var_os(SEED).is_none() {
+            command.env(SEED, "20261121");
+        }
     }
 }
 
 /// Where proptest's searches, and ours, take their seed from.
 const SEED: &str = "PROPTEST_RNG_SEED";
 
-fn cargo_test(programs: &Programs, args: &[&str]) -> Command {
-    let mut command = cargo::cargo(["test", "--workspace", "--no-fail-fast"]);
-    programs.tell(command.args(args));
-    // The searches for odd input begin from the same seed in every run, so that a red one is about
-    // the change; whoever searches on sets another.
-    if std::env::var_os(SEED).is_none() {
-        command.env(SEED, "20261121");
+/// A test program that cargo has built.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// Package or target, and source: `crash (crash.rs)`.
+    name: String,
+    program: PathBuf,
+    /// The package's folder: where cargo runs its tests.
+    folder: PathBuf,
+}
+
+impl Built {
+    /// From one of cargo's messages; `None` if it tells of something else.
+    fn read(message: &Value) -> Option<Self> {
+        if message["profile"]["test"] != true {
+            return None;
+        }
+        let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
+        let source = Path::new(message["target"]["src_path"].as_str()?);
+        let source = source.strip_prefix(folder).unwrap_or(source);
+        let target = message["target"]["name"].as_str()?;
+        Some(Self {
+            name: format!("{target} ({})", source.display()),
+            program: message["executable"].as_str()?.into(),
+            folder: folder.to_owned(),
+        })
     }
-    command
 }
 
 /// Compiles every test, with cargo's progress.
-pub(super) fn build(programs: &Programs) -> Result<Outcome, TaskError> {
-    cargo::run(cargo_test(programs, &["--no-run"])).map(|()| Outcome::passed())
+pub(super) fn build(built: &mut Vec<Built>) -> Result<Outcome, TaskError> {
+    let messages = cargo::messages(cargo::cargo([
+        "test",
+        "--workspace",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]))?;
+    built.extend(messages.iter().filter_map(Built::read));
+    Ok(Outcome::passed())
 }
 
-/// Runs every test: a line for each test program, and all of a failed one's words.
-pub(super) fn run(programs: &Programs) -> Result<Outcome, TaskError> {
-    let mut command = cargo_test(programs, &[]);
-    let doing = || TaskError::io("starting `cargo test`");
-    // One pipe for both streams: cargo names the test program on stderr, tests speak on stdout.
-    let (reading, writing) = std::io::pipe().map_err(doing())?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writing.try_clone().map_err(doing())?)
-        .stderr(writing)
-        .process_group(0);
-    let mut child = command.spawn().map_err(doing())?;
-    // The command holds the pipe's writing ends; the reader must see the end when cargo ends.
-    drop(command);
-    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    let (done, watched) = channel::<()>();
-    let watchdog = std::thread::spawn(move || {
-        if watched.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
-            eprintln!(
-                "   tests have run for {} minutes: ending them",
-                DEADLINE.as_secs() / 60
-            );
-            // It may just have ended by itself.
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-    });
-    let mut reader = Reader::default();
-    for line in BufReader::new(reading).split(b'\n') {
-        let line = line.map_err(TaskError::io("reading what tests say"))?;
-        reader.line(String::from_utf8_lossy(&line).trim_end());
+/// Runs every test: a line for each test program as it ends, and all of a failed one's words.
+pub(super) fn run(built: &[Built], programs: &Programs) -> Result<Outcome, TaskError> {
+    let mut docs = cargo::cargo(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    programs.tell(&mut docs);
+    let mut jobs = vec![Job::new("doc tests", docs)];
+    for test in built {
+        let mut command = Command::new(&test.program);
+        command
+            .current_dir(&test.folder)
+            .env("CARGO_MANIFEST_DIR", &test.folder);
+        programs.tell(&mut command);
+        jobs.push(Job::new(&test.name, command));
     }
-    let status = child
-        .wait()
-        .map_err(TaskError::io("waiting for `cargo test`"))?;
-    drop(done);
-    // Its only way to fail is a panic, which it has said.
-    let _ = watchdog.join();
-    Ok(reader.end(status.success()))
+    let mut report = Report::default();
+    lanes::run(jobs, &cargo::target()?, |ended| {
+        report.program(&ended.name, ended.took, &ended.words, ended.well);
+    })?;
+    Ok(report.end())
 }
