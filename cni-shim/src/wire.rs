@@ -8,7 +8,7 @@ mod sound;
 pub(crate) use compare::differences;
 
 use crate::error::{CniError, code};
-use crate::netlink::{Batch, Link, Socket, link_of, verbs};
+use crate::netlink::{Batch, Link, Socket, link_of, uapi, verbs};
 use crate::netns::Netns;
 use crate::undo::Undo;
 use ipam_core::wiring::{PodWiring, Sysctl};
@@ -129,6 +129,9 @@ impl Kernel {
     fn host_side(&mut self, w: &PodWiring, link: &Link, undo: &mut Undo) -> Result<(), CniError> {
         let mut batch = Batch::default();
         verbs::set_up(&mut batch, link.index);
+        for neighbour in &w.host_neighbours {
+            verbs::add_neighbour(&mut batch, neighbour, link.index, uapi::NUD_STALE);
+        }
         for route in &w.host_routes {
             verbs::route(&mut batch, verbs::Change::Add, route, link.index);
         }
@@ -148,14 +151,7 @@ impl Kernel {
         );
         for (n, answer) in answers.iter().enumerate() {
             let Some(errno) = answer.error else { continue };
-            let step = match n.checked_sub(1) {
-                None => format!("set {} up", w.host_if),
-                Some(n) if n < w.host_routes.len() => {
-                    format!("add route {} dev {}", w.host_routes[n].dst, w.host_if)
-                }
-                Some(n) => format!("add rule {:?}", w.host_rules.get(n - w.host_routes.len())),
-            };
-            return Err(failed(&step, errno));
+            return Err(failed(&host_step(w, n), errno));
         }
         Ok(())
     }
@@ -173,13 +169,28 @@ impl Kernel {
             verbs::route(&mut batch, verbs::Change::Add, route, pod);
         }
         for neighbour in &w.pod_neighbours {
-            verbs::add_neighbour(&mut batch, neighbour, pod);
+            verbs::add_neighbour(&mut batch, neighbour, pod, uapi::NUD_PERMANENT);
         }
         self.pod
             .run(batch)
             .map(drop)
             .map_err(|(n, errno)| failed(&pod_step(w, n), errno))
     }
+}
+
+/// The `n`th request of the host's side, in words.
+fn host_step(w: &PodWiring, n: usize) -> String {
+    let Some(n) = n.checked_sub(1) else {
+        return format!("set {} up", w.host_if);
+    };
+    if let Some(neighbour) = w.host_neighbours.get(n) {
+        return format!("add neighbour {} dev {}", neighbour.ip, w.host_if);
+    }
+    let n = n - w.host_neighbours.len();
+    if let Some(route) = w.host_routes.get(n) {
+        return format!("add route {} dev {}", route.dst, w.host_if);
+    }
+    format!("add rule {:?}", w.host_rules.get(n - w.host_routes.len()))
 }
 
 /// The `n`th request of the pod's side, in words.

@@ -296,6 +296,7 @@ impl From<PodWiring> for v1::PodWiring {
             host_routes: all(w.host_routes),
             host_rules: all(w.host_rules),
             gateways: texts(&w.gateways),
+            host_neighbours: all(w.host_neighbours),
         }
     }
 }
@@ -329,6 +330,7 @@ impl TryFrom<v1::PodWiring> for PodWiring {
             host_routes: each("host_routes", w.host_routes)?,
             host_rules: each("host_rules", w.host_rules)?,
             gateways: addresses("gateways", &w.gateways)?,
+            host_neighbours: each("host_neighbours", w.host_neighbours)?,
         })
     }
 }

@@ -99,6 +99,7 @@ fn wiring() -> impl Strategy<Value = PodWiring> {
         pod_addresses: addresses.iter().map(|a| a.0).collect(),
         gateways: addresses.iter().map(|a| a.1).collect(),
         pod_routes: lists.0,
+        host_neighbours: lists.1.iter().rev().cloned().collect(),
         pod_neighbours: lists.1,
         host_routes: lists.2,
         host_rules: lists.3,

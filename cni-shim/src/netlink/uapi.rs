@@ -64,6 +64,8 @@ pub(crate) const RTM_F_FIB_MATCH: u32 = 0x2000;
 
 pub(crate) const NDA_DST: u16 = 1;
 pub(crate) const NDA_LLADDR: u16 = 2;
+/// To be used at once, and checked some seconds later.
+pub(crate) const NUD_STALE: u16 = 0x04;
 pub(crate) const NUD_PERMANENT: u16 = 0x80;
 
 pub(crate) const FRA_DST: u16 = 1;

@@ -173,12 +173,12 @@ pub(crate) fn get_route(batch: &mut Batch, ip: IpAddr) {
     batch.attr(k::RTA_DST, &bytes(ip));
 }
 
-/// A permanent entry.
-pub(crate) fn add_neighbour(batch: &mut Batch, neighbour: &Neighbour, index: u32) {
+/// An entry of this state (`NUD_*`).
+pub(crate) fn add_neighbour(batch: &mut Batch, neighbour: &Neighbour, index: u32, state: u16) {
     let mut header = [0; 12];
     header[0] = family(neighbour.ip);
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..10].copy_from_slice(&k::NUD_PERMANENT.to_ne_bytes());
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
     batch.begin(k::RTM_NEWNEIGH, k::NLM_F_CREATE | k::NLM_F_EXCL, &header);
     batch.attr(k::NDA_DST, &bytes(neighbour.ip));
     batch.attr(k::NDA_LLADDR, &neighbour.mac.0);

@@ -33,6 +33,7 @@ fn problem(w: &PodWiring) -> Option<String> {
         w.pod_addresses.len(),
         w.pod_routes.len(),
         w.pod_neighbours.len(),
+        w.host_neighbours.len(),
         w.host_routes.len(),
         w.host_rules.len(),
         w.host_sysctls.len() + w.pod_sysctls.len(),
@@ -41,7 +42,9 @@ fn problem(w: &PodWiring) -> Option<String> {
         return Some(format!("a list of {length} entries"));
     }
     // Routes and neighbours go with the link: those of another would stay after a failure.
-    let on_host = w.host_routes.iter().map(|r| (&r.dev, &w.host_if));
+    let routes = w.host_routes.iter().map(|r| &r.dev);
+    let neighbours = w.host_neighbours.iter().map(|n| &n.dev);
+    let on_host = routes.chain(neighbours).map(|dev| (dev, &w.host_if));
     let routes = w.pod_routes.iter().map(|r| &r.dev);
     let in_pod = routes.chain(w.pod_neighbours.iter().map(|n| &n.dev));
     let mut devices = on_host.chain(in_pod.map(|dev| (dev, &w.pod_if)));

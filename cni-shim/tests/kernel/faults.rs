@@ -254,7 +254,7 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
 /// What the kernel might take, and nobody could undo, is not even begun.
 pub(crate) fn nonsense_is_not_begun() -> Outcome {
     type Spoil = fn(&mut ipam_proto::v1::PodWiring);
-    let nonsense: [(&str, Spoil); 7] = [
+    let nonsense: [(&str, Spoil); 8] = [
         ("../x", |w| w.pod_sysctls.push(sysctl("../x"))),
         ("/etc/passwd", |w| w.pod_sysctls.push(sysctl("/etc/passwd"))),
         ("kernel/panic", |w| {
@@ -262,6 +262,10 @@ pub(crate) fn nonsense_is_not_begun() -> Outcome {
         }),
         ("none", |w| w.pod_routes[0].dev = "none".into()),
         ("lo", |w| w.host_routes[0].dev = "lo".into()),
+        ("ens5", |w| {
+            w.host_neighbours = w.pod_neighbours.clone();
+            w.host_neighbours[0].dev = "ens5".into();
+        }),
         ("eni%d", |w| w.host_if = "eni%d".into()),
         ("65 entries", |w| {
             w.host_routes = vec![w.host_routes[0].clone(); 65];

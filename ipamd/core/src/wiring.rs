@@ -88,7 +88,7 @@ pub struct Route {
     pub table: u32,
 }
 
-/// A permanent neighbour entry.
+/// A neighbour entry: permanent in a pod, a first guess on the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Neighbour {
     /// On this interface,

@@ -205,6 +205,9 @@ pub struct PodWiring {
     pub host_rules: ::prost::alloc::vec::Vec<Rule>,
     #[prost(string, repeated, tag = "14")]
     pub gateways: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// An older plugin passes them over.
+    #[prost(message, repeated, tag = "15")]
+    pub host_neighbours: ::prost::alloc::vec::Vec<Neighbour>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sysctl {

@@ -52,6 +52,11 @@ pub struct PodWiring {
     pub pod_neighbours: Vec<Neighbour>,
     /// In the host's namespace.
     pub host_routes: Vec<Route>,
+    /// On the host's end, to be used at once and checked by the kernel later: the pod's IPv6 address.
+    /// A new address answers neighbour requests only once a worker of the kernel has joined its
+    /// multicast group; on a busy node the first request comes before that, and the next one a second
+    /// later.
+    pub host_neighbours: Vec<Neighbour>,
     /// In the host's namespace: none today, since no rule is per pod; a shim must carry out any.
     pub host_rules: Vec<Rule>,
     /// For the CNI result: the gateway of each address that it names, in the order of
@@ -98,6 +103,7 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
         pod_routes: Vec::new(),
         pod_neighbours: Vec::new(),
         host_routes: Vec::new(),
+        host_neighbours: Vec::new(),
         host_rules: Vec::new(),
         gateways: Vec::new(),
     };
@@ -136,6 +142,13 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
             mac: lease.host_mac,
         });
         wiring.host_routes.push(on_link(ip.into(), &lease.host_if));
+        if ip.is_ipv6() {
+            wiring.host_neighbours.push(Neighbour {
+                dev: lease.host_if.clone(),
+                ip,
+                mac: lease.pod_mac,
+            });
+        }
     }
     wiring
 }
@@ -160,7 +173,8 @@ fn host_sysctls(host_if: &str) -> Vec<Sysctl> {
     }])
 }
 
-/// A runtime may have switched IPv6 off; and a pod has its routes from us alone.
+/// A runtime may have switched IPv6 off; a pod has its routes from us alone; and the host must hear of
+/// it if a later plugin changes the pod's Ethernet address (RFC 4861 section 7.2.6).
 fn pod_sysctls(pod_if: &str) -> Vec<Sysctl> {
     let setting = |key: &str, value: &str, required| Sysctl {
         key: format!("net/ipv6/conf/{key}"),
@@ -171,6 +185,7 @@ fn pod_sysctls(pod_if: &str) -> Vec<Sysctl> {
         setting("lo/disable_ipv6", "0", false),
         setting(&format!("{pod_if}/disable_ipv6"), "0", true),
         setting(&format!("{pod_if}/accept_ra"), "0", false),
+        setting(&format!("{pod_if}/ndisc_notify"), "1", false),
     ])
 }
 

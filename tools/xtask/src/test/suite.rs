@@ -68,7 +68,7 @@ const SEED: &str = "PROPTEST_RNG_SEED";
 /// A test program that cargo has built.
 #[derive(Debug)]
 pub(super) struct Built {
-    /// Package or target, and source: `crash (crash.rs)`.
+    /// Its source below the workspace's root: `tests/crash.rs`.
     name: String,
     program: PathBuf,
     /// The package's folder: where cargo runs its tests.
@@ -77,16 +77,15 @@ pub(super) struct Built {
 
 impl Built {
     /// From one of cargo's messages; `None` if it tells of something else.
-    fn read(message: &Value) -> Option<Self> {
+    fn read(message: &Value, root: &Path) -> Option<Self> {
         if message["profile"]["test"] != true {
             return None;
         }
         let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
         let source = Path::new(message["target"]["src_path"].as_str()?);
-        let source = source.strip_prefix(folder).unwrap_or(source);
-        let target = message["target"]["name"].as_str()?;
+        let name = source.strip_prefix(root).unwrap_or(source);
         Some(Self {
-            name: format!("{target} ({})", source.display()),
+            name: name.display().to_string(),
             program: message["executable"].as_str()?.into(),
             folder: folder.to_owned(),
         })
@@ -101,7 +100,8 @@ pub(super) fn build(built: &mut Vec<Built>) -> Result<Outcome, TaskError> {
         "--no-run",
         "--message-format=json-render-diagnostics",
     ]))?;
-    built.extend(messages.iter().filter_map(Built::read));
+    let root = cargo::root();
+    built.extend(messages.iter().filter_map(|m| Built::read(m, &root)));
     Ok(Outcome::passed())
 }
 
