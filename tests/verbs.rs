@@ -20,6 +20,7 @@ fn main() -> std::process::ExitCode {
         test("gc_leaves_an_add_in_flight_alone", gc_in_flight),
         test("gc_of_a_whole_node", gc_all),
         test("rolling_restarts_fail_no_add", rolling_restarts),
+        test("check_sees_the_nodes_own_part", check_of_the_node),
     ])
 }
 
@@ -354,5 +355,59 @@ fn rolling_restarts() -> Outcome {
         .node()
         .wait_pool(SOON, "no lease", |pool| pool.leases().is_empty())?;
     scene.all_agree()?;
+    scene.nothing_is_left()
+}
+
+/// A pod's own link is right, and the node's table is gone and can't be made again: CHECK says so, until it
+/// can.
+fn check_of_the_node() -> Outcome {
+    let mut spec = spec(Mode::Prefix, "m5.large")?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    spec.daemon = spec.daemon.set("PATH", format!("/run/programs:{path}"));
+    let mut scene = Scene::new(spec)?;
+    scene.node().sim().run(move || {
+        std::fs::create_dir("/run/programs")?;
+        let file = "/run/programs/nft";
+        // It reads, and writes unless it is told to fail.
+        let text = format!(
+            "#!/bin/sh\nPATH='{path}'\nin=$(cat)\ncase \"$in\" in list*) ;; *) \
+             [ -e /run/broken ] && {{ echo broken >&2; exit 1; }} ;; esac\n\
+             printf '%s\\n' \"$in\" | exec nft \"$@\"\n"
+        );
+        std::fs::write(file, text)?;
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(file, all)
+    })??;
+    scene.cluster.start_daemons(SOON)?;
+    soon_good(&scene)?;
+    scene.add_pods(2)?;
+    let check = |scene: &Scene| {
+        let pod = &scene.pods[0];
+        Ok(scene.runtime.call("CHECK", pod, pod.result.clone())?)
+    };
+    let good = |call: Call| succeeded("CHECK", &call);
+    succeeded("CHECK", &check(&scene)?)?;
+    let on_node = |scene: &Scene, program: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(args);
+        let output = scene.cluster.nodes()[0].sim().output(command)?;
+        ensure(output.status.success(), format!("{program}: {output:?}"))
+    };
+    // What comes back by itself is no reason to fail for long.
+    on_node(&scene, "ip", &["rule", "del", "priority", "512"])?;
+    eventually(SOON, || check(&scene), Call::ok, good)?;
+    scene
+        .node()
+        .sim()
+        .run(|| std::fs::write("/run/broken", ""))??;
+    on_node(&scene, "nft", &["delete", "table", "ip", "ipamd"])?;
+    refused("CHECK", &check(&scene)?, 102, "table ip ipamd")?;
+    scene
+        .node()
+        .sim()
+        .run(|| std::fs::remove_file("/run/broken"))??;
+    eventually(3 * SOON, || check(&scene), Call::ok, good)?;
+    scene.all_agree()?;
+    scene.all_reach()?;
     scene.nothing_is_left()
 }

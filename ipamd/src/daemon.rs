@@ -88,7 +88,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
     };
     let (engine, door) = Handle::new();
     // Before the engine's own look at the kernel: what happens in between is not missed.
-    let monitor = watch(host, engine.clone()).map_err(StartError::Netlink)?;
+    let monitor = watch(host.clone(), engine.clone()).map_err(StartError::Netlink)?;
     let bound = Bound::bind(&config.socket)?;
     let engine_run = tokio::spawn(run(config.engine, ports, opened.loaded, door, seed()));
     let monitor = tokio::spawn(monitor);
@@ -103,7 +103,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
     let scrapes = config
         .metrics
         .map(|address| tokio::spawn(metrics::serve(address, metrics.clone(), engine.clone())));
-    let result = until_stopped(bound, engine, metrics, engine_run, stop).await;
+    let result = until_stopped(bound, engine, (metrics, host), engine_run, stop).await;
     if let Some(scrapes) = scrapes {
         scrapes.abort();
     }
@@ -119,12 +119,12 @@ pub async fn live(config: Config) -> Result<(), StartError> {
 async fn until_stopped(
     bound: Bound,
     engine: Handle,
-    metrics: Arc<Metrics>,
+    (metrics, host): (Arc<Metrics>, Arc<KernelNet>),
     mut engine_run: tokio::task::JoinHandle<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let (told, ended) = tokio::sync::oneshot::channel::<()>();
-    let mut server = tokio::spawn(rpc::serve(bound, engine.clone(), metrics, async {
+    let mut server = tokio::spawn(rpc::serve(bound, engine.clone(), metrics, host, async {
         // An error means the same: nobody is there to serve.
         let _ = ended.await;
     }));

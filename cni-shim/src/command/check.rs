@@ -1,4 +1,4 @@
-//! CHECK: the lease, and the kernel against its wiring.
+//! CHECK: the lease, the kernel against its wiring, and what the daemon says of the node's own part.
 
 use super::no_reply;
 use crate::error::{CniError, code};
@@ -45,6 +45,8 @@ pub(crate) fn check(attachment: &Attachment, conf: &Conf) -> Result<(), CniError
             format!("looking at the kernel: {}", errno.desc()),
         )
     })?);
+    let of_node = reply.node.iter().map(|words| format!("the node: {words}"));
+    found.extend(of_node);
     if found.is_empty() {
         return Ok(());
     }

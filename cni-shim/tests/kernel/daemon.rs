@@ -236,7 +236,7 @@ impl Ipam for Service {
             .map(v1::PodWiring::from);
         Ok(Response::new(v1::CheckReply {
             wiring,
-            refusal: None,
+            ..v1::CheckReply::default()
         }))
     }
 

@@ -6,6 +6,7 @@
 
 mod conntrack;
 mod foreign;
+mod lacking;
 mod links;
 mod monitor;
 mod netlink;
@@ -45,6 +46,8 @@ pub struct KernelNet {
 #[derive(Debug, Default)]
 struct State {
     wiring: Option<HostWiring>,
+    /// Why it could not be made true the last time.
+    failure: Option<HostNetError>,
     /// Translation and marks.
     nat: nft::Kept,
     /// Egress of the other family.
@@ -90,6 +93,7 @@ impl KernelNet {
         let mut state = self.state.lock().await;
         let applied = self.converge(&wiring, &mut state, false).await;
         state.wiring = Some(wiring);
+        state.failure = applied.as_ref().err().cloned();
         applied
     }
 
@@ -102,6 +106,7 @@ impl KernelNet {
         let before = (self.netlink.changes(), state.replaced());
         let done = self.converge(&wiring, &mut state, true).await;
         state.wiring = Some(wiring);
+        state.failure = done.as_ref().err().cloned();
         let after = (self.netlink.changes(), state.replaced());
         done.map(|applied| (after != before, applied.foreign))
     }

@@ -54,6 +54,11 @@ impl Kept {
         self.replaced
     }
 
+    /// Whether these tables are as they were made.
+    pub(super) async fn whole(&self, nft: &Path, tables: &[(&str, &str)]) -> bool {
+        self.script.is_some() && look(nft, tables).await.is_ok_and(|now| now == self.seen)
+    }
+
     /// Hands the transaction to `nft` if it is another one, or if the tables that it makes are
     /// `suspect`, and not as they were.
     pub(super) async fn make(
@@ -65,7 +70,7 @@ impl Kept {
     ) -> Result<(), HostNetError> {
         if self.script.as_ref() == Some(&script) {
             // A table that can't be listed is not there.
-            let whole = !suspect || look(nft, tables).await.is_ok_and(|now| now == self.seen);
+            let whole = !suspect || self.whole(nft, tables).await;
             if whole {
                 return Ok(());
             }

@@ -22,31 +22,37 @@ pub(super) async fn apply(
     let all = all(netlink)
         .await
         .map_err(|error| error.while_doing("reading rules"))?;
-    let there: BTreeSet<&Rule> = all.iter().filter(|rule| is_ours(rule)).collect();
-    let own = kernels_own();
-    // Without IPv6 in use the kernel may not even have it.
-    let six = wanted.iter().any(|rule| rule.v6);
-    let lost = own
-        .iter()
-        .filter(|rule| !all.contains(rule) && (six || !rule.v6));
-    let wanted: BTreeSet<&Rule> = wanted.iter().collect();
-    for rule in wanted
-        .iter()
-        .copied()
-        .filter(|rule| !there.contains(rule))
-        .chain(lost)
-    {
-        add(netlink, rule)
+    for rule in missing(&all, wanted) {
+        add(netlink, &rule)
             .await
-            .map_err(|error| error.while_doing(format!("adding rule {}", spelled(rule))))?;
+            .map_err(|error| error.while_doing(format!("adding rule {}", spelled(&rule))))?;
     }
-    for rule in there.iter().filter(|rule| !wanted.contains(*rule)) {
+    let there = all.iter().filter(|rule| is_ours(rule));
+    let wanted: BTreeSet<&Rule> = wanted.iter().collect();
+    for rule in there.filter(|rule| !wanted.contains(*rule)) {
         netlink
             .change_unless(RouteNetlinkMessage::DelRule(message(rule)), 0, &[ENOENT])
             .await
             .map_err(|error| error.while_doing(format!("removing rule {}", spelled(rule))))?;
     }
     Ok(all)
+}
+
+/// What is wanted and not among `all`, and those of the kernel's own that are not.
+fn missing(all: &BTreeSet<Rule>, wanted: &[Rule]) -> Vec<Rule> {
+    // Without IPv6 in use the kernel may not even have it.
+    let six = wanted.iter().any(|rule| rule.v6);
+    let own = kernels_own();
+    let own = own.iter().filter(|rule| six || !rule.v6);
+    let needed: BTreeSet<&Rule> = wanted.iter().chain(own).collect();
+    let needed = needed.into_iter().filter(|rule| !all.contains(rule));
+    needed.cloned().collect()
+}
+
+/// The same of the kernel as it is now, each as `ip rule` writes it.
+pub(super) async fn lacking(netlink: &Netlink, wanted: &[Rule]) -> Result<Vec<String>, Refused> {
+    let all = all(netlink).await?;
+    Ok(missing(&all, wanted).iter().map(spelled).collect())
 }
 
 async fn add(netlink: &Netlink, rule: &Rule) -> Result<(), Refused> {

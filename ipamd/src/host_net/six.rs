@@ -29,17 +29,18 @@ impl KernelNet {
             forward(primary)?;
         }
         let script = script(&wiring.six.egress, &wiring.nat.pod_if_prefix);
-        let tables: Vec<(&str, &str)> = wiring
-            .six
-            .egress
-            .iter()
-            .map(|egress| (family(egress), TABLE))
-            .collect();
+        let tables = tables(wiring);
         state
             .egress
             .make(&self.settings.nft, script, &tables, suspect)
             .await
     }
+}
+
+/// Our tables of egress that this wiring needs.
+pub(super) fn tables(wiring: &HostWiring) -> Vec<(&'static str, &'static str)> {
+    let all = wiring.six.egress.iter();
+    all.map(|egress| (family(egress), TABLE)).collect()
 }
 
 /// The node forwards. A forwarding host believes no router advertisement unless told to, and would

@@ -37,6 +37,7 @@ fn start(dir: &TempDir) -> PathBuf {
                 std::sync::Arc::new(
                     crate::metrics::Metrics::new("empty").expect("makes the metrics"),
                 ),
+                std::sync::Arc::new(super::tests::Whole),
                 std::future::pending(),
             )
             .await

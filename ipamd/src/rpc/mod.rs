@@ -18,8 +18,10 @@ pub use socket::{Bound, SocketError};
 
 use crate::metrics::Metrics;
 use ipam_engine::Handle;
+use ipam_engine::ports::Fut;
 use ipam_proto::v1::ipam_server::IpamServer;
 use service::Service;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,12 @@ const STREAMS_MAX: u32 = 1024;
 /// How long open calls may take to end once the daemon stops.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// The node's own part of what CNI CHECK looks at.
+pub trait Node: fmt::Debug + Send + Sync {
+    /// What the kernel lacks of it, in words; nothing is changed. Empty: all is there.
+    fn lacking(&self) -> Fut<'_, Vec<String>>;
+}
+
 /// Serves until `stop` is done, then lets open calls end.
 ///
 /// # Errors
@@ -45,11 +53,12 @@ pub async fn serve(
     bound: Bound,
     engine: Handle,
     metrics: Arc<Metrics>,
+    node: Arc<dyn Node>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let owner = bound.owner();
     let guard = move |request: Request<()>| admit(request, owner);
-    let ipam = IpamServer::new(Service::new(engine.clone(), metrics))
+    let ipam = IpamServer::new(Service::new(engine.clone(), metrics, node))
         .max_decoding_message_size(REQUEST_MAX);
     let health =
         HealthServer::new(health::Live::new(engine)).max_decoding_message_size(REQUEST_MAX);

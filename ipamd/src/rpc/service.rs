@@ -1,5 +1,6 @@
 //! The service `ipamd.v1.Ipam`.
 
+use super::Node;
 use crate::metrics::Metrics;
 use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{Allocate, Collect, Handle, Refusal, RefusalKind, Release};
@@ -23,13 +24,27 @@ mod code {
 pub(super) struct Service {
     engine: Handle,
     metrics: Arc<Metrics>,
+    node: Arc<dyn Node>,
 }
 
 impl Service {
-    pub(super) const fn new(engine: Handle, metrics: Arc<Metrics>) -> Self {
-        Self { engine, metrics }
+    pub(super) const fn new(engine: Handle, metrics: Arc<Metrics>, node: Arc<dyn Node>) -> Self {
+        Self {
+            engine,
+            metrics,
+            node,
+        }
+    }
+
+    /// What CHECK is told of the node: pods' packets need it as they need their own routes.
+    async fn node_lacks(&self) -> Vec<String> {
+        let looked = tokio::time::timeout(LOOK, self.node.lacking()).await;
+        looked.unwrap_or_else(|_| vec!["looking at it takes too long".into()])
     }
 }
+
+/// The plugin waits 10 s for an answer.
+const LOOK: Duration = Duration::from_secs(5);
 
 fn key(key: Option<v1::Key>) -> Result<AttachmentKey, v1::Refusal> {
     let key = key.ok_or_else(|| bad_request("field key: missing"))?;
@@ -155,9 +170,14 @@ impl Service {
             };
             return Err(refusal.into());
         }
+        let node = match &wiring {
+            Some(_) => self.node_lacks().await,
+            None => Vec::new(),
+        };
         Ok(v1::CheckReply {
             wiring: wiring.map(Into::into),
             refusal: None,
+            node,
         })
     }
 
@@ -259,8 +279,8 @@ impl Ipam for Service {
     ) -> Result<Response<v1::CheckReply>, Status> {
         let known = self.known(request.into_inner()).await;
         let reply = reply(known, |refusal| v1::CheckReply {
-            wiring: None,
             refusal: Some(refusal),
+            ..v1::CheckReply::default()
         })?;
         Ok(Response::new(reply))
     }

@@ -42,7 +42,7 @@ async fn world() -> World {
     let bound = Bound::bind(&path).expect("binds");
     let (engine, door) = Handle::new();
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(serve(bound, engine, metrics(), async {
+    let server = tokio::spawn(serve(bound, engine, metrics(), Arc::new(Whole), async {
         let _ = stopped.await;
     }));
     let client = client(&path).await;
@@ -53,6 +53,16 @@ async fn world() -> World {
         server,
         path,
         _dir: dir,
+    }
+}
+
+/// A node that lacks nothing.
+#[derive(Debug)]
+pub(super) struct Whole;
+
+impl Node for Whole {
+    fn lacking(&self) -> Fut<'_, Vec<String>> {
+        Box::pin(std::future::ready(Vec::new()))
     }
 }
 

@@ -67,6 +67,9 @@ const CASES: &[Case] = &[
     ("links_are_put_right", || {
         Box::pin(tools::links_are_put_right())
     }),
+    ("what_is_missing_is_told", || {
+        Box::pin(repair::what_is_missing_is_told())
+    }),
     ("foreign_rules_are_told_and_left", || {
         Box::pin(tools::foreign_rules_are_told_and_left())
     }),

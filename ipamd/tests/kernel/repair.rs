@@ -6,6 +6,7 @@ use ipam_core::wiring::HostWiring;
 use ipam_engine::Handle;
 use ipam_engine::ports::{HostNet, Leftover};
 use ipamd::host_net::{KernelNet, watch};
+use ipamd::rpc::Node;
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -102,6 +103,42 @@ pub(super) async fn the_nftables_table_comes_back() {
         "nft flush table ip ipamd",
     ])
     .await;
+}
+
+/// CNI CHECK is told what the node lacks; looking puts nothing right.
+pub(super) async fn what_is_missing_is_told() {
+    let net = node(&["ens5", "ens6"]);
+    let told = || async { net.lacking().await.join("\n") };
+    assert!(told().await.contains("not been wired"));
+    apply(&net, &wiring(2, &[prefix("10.0.3.16/28")])).await;
+    assert_eq!(told().await, "");
+    for (damage, words, mend) in [
+        (
+            "ip rule del pref 512",
+            "512:",
+            Some("rule add pref 512 lookup main suppress_prefixlength 31"),
+        ),
+        (
+            "ip rule del pref 1536",
+            "1536: from 10.0.3.16/28 lookup 2",
+            None,
+        ),
+        (
+            "nft flush chain ip ipamd prerouting",
+            "table ip ipamd",
+            None,
+        ),
+    ] {
+        let (program, args) = damage.split_once(' ').expect("has both");
+        out(program, args);
+        let first = told().await;
+        assert!(first.contains(words), "{damage}: {first}");
+        assert_eq!(told().await, first, "a look changed something");
+        if let Some(mend) = mend {
+            ip(mend);
+            assert_eq!(told().await, "", "{mend}");
+        }
+    }
 }
 
 /// What looks like ours and is in no wiring, in rules, ENIs' tables and our table.

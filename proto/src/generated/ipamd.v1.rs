@@ -109,6 +109,9 @@ pub struct CheckReply {
     /// Set if the daemon can't say, e.g. the caller's wiring version is too old.
     #[prost(message, optional, tag = "2")]
     pub refusal: ::core::option::Option<Refusal>,
+    /// What the node lacks of its own part (rules, tables), in words.
+    #[prost(string, repeated, tag = "3")]
+    pub node: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}

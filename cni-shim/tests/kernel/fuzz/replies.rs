@@ -207,7 +207,7 @@ fn message(verb: &str) -> Vec<u8> {
         .encode_to_vec(),
         "CHECK" => v1::CheckReply {
             wiring: Some(wiring),
-            refusal: None,
+            ..v1::CheckReply::default()
         }
         .encode_to_vec(),
         _ => v1::StatusReply {

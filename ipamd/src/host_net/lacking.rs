@@ -1,0 +1,42 @@
+//! What the kernel lacks of the node's wiring, for CNI CHECK: a pod whose own link is right reaches nobody
+//! without the node's rules and tables.
+//!
+//! Looks and changes nothing: putting right is the monitor's.
+
+use super::{KernelNet, nft, rules, six};
+use crate::rpc::Node;
+use ipam_engine::ports::Fut;
+
+impl KernelNet {
+    async fn what_lacks(&self) -> Vec<String> {
+        let state = self.state.lock().await;
+        let Some(wiring) = &state.wiring else {
+            return vec!["it has not been wired yet".into()];
+        };
+        let mut found = match rules::lacking(&self.netlink, &wiring.rules).await {
+            Ok(rules) => rules
+                .into_iter()
+                .map(|rule| format!("there is no rule {rule}"))
+                .collect(),
+            Err(error) => vec![error.while_doing("reading rules").to_string()],
+        };
+        let program = &self.settings.nft;
+        if !state.nat.whole(program, &[("ip", nft::TABLE)]).await {
+            let table = nft::TABLE;
+            found.push(format!("nftables table ip {table} is not as it was made"));
+        }
+        let tables = six::tables(wiring);
+        if !tables.is_empty() && !state.egress.whole(program, &tables).await {
+            let table = nft::EGRESS_TABLE;
+            found.push(format!("nftables tables {table} are not as they were made"));
+        }
+        found.extend(state.failure.iter().map(ToString::to_string));
+        found
+    }
+}
+
+impl Node for KernelNet {
+    fn lacking(&self) -> Fut<'_, Vec<String>> {
+        Box::pin(self.what_lacks())
+    }
+}
