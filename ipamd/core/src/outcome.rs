@@ -198,7 +198,7 @@ pub fn finish(
     begun: Timestamp,
     now: Timestamp,
 ) -> Vec<Drift> {
-    let scope = scope_of(action, store);
+    let scope = Scope::of(action, store);
     match result {
         Ok(done) => {
             memory.passed(Call::of(action));
@@ -218,33 +218,6 @@ pub fn finish(
 }
 
 /// What a success clears.
-fn scope_of(action: &Action, store: &Datastore) -> Vec<Scope> {
-    let subnet = |kind| {
-        action
-            .handle()
-            .and_then(|h| subnet_of(store, h))
-            .map(|s| Scope::Subnet(s, kind))
-    };
-    let own = action.handle().map(Scope::Eni);
-    match action {
-        Action::Describe => Vec::from([Scope::Describe]),
-        Action::DescribeSubnets { .. } => Vec::from([Scope::Subnets]),
-        Action::Create {
-            kind, subnet: at, ..
-        } => subnet(*kind)
-            .into_iter()
-            .chain([Scope::NewEni, Scope::NewEniIn(at.clone())])
-            .collect(),
-        Action::Assign {
-            handle,
-            family: Family::V6,
-            ..
-        } => Vec::from([Scope::Ipv6(*handle)]),
-        Action::Assign { kind, .. } => subnet(*kind).into_iter().chain(own).collect(),
-        _ => own.into_iter().collect(),
-    }
-}
-
 fn subnet_of(store: &Datastore, handle: EniHandle) -> Option<SubnetId> {
     store.eni(handle).map(|eni| eni.subnet.clone())
 }

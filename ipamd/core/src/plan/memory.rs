@@ -4,49 +4,12 @@
 
 use super::CONSISTENCY;
 use super::pace::Pace;
+use super::scope::Scope;
 use super::throttle::{Call, Throttle};
 use crate::cloud::{CloudError, Next};
 use crate::{Block, BlockKind, EniHandle, EniId, SubnetId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
-
-/// What a back-off holds up. Narrow on purpose: one subnet's fault is not the node's.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// One API action: EC2 said to slow down.
-    Calls(Call),
-    /// DescribeNetworkInterfaces.
-    Describe,
-    /// New addresses of this kind from this subnet.
-    Subnet(SubnetId, BlockKind),
-    /// New ENIs.
-    NewEni,
-    /// New ENIs in this subnet.
-    NewEniIn(SubnetId),
-    /// DescribeSubnets.
-    Subnets,
-    /// Anything on this ENI.
-    Eni(EniHandle),
-    /// The IPv6 prefix on this ENI: that IPv4 can be had is another matter.
-    Ipv6(EniHandle),
-}
-
-impl Scope {
-    /// The label in metrics.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Calls(call) => call.label(),
-            Self::Describe => "describe",
-            Self::Subnet(..) => "subnet",
-            Self::NewEni => "new_eni",
-            Self::NewEniIn(_) => "new_eni_in",
-            Self::Subnets => "subnets",
-            Self::Eni(_) => "eni",
-            Self::Ipv6(_) => "ipv6",
-        }
-    }
-}
 
 /// A back-off: not before `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]

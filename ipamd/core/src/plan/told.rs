@@ -1,9 +1,7 @@
 //! Why a pod still waits although a call is under way: what EC2 said the last time.
 
 use super::{Action, Call, Draft, Note, Scope};
-use crate::{Intent, SubnetId};
 use alloc::collections::BTreeSet;
-use alloc::vec::Vec;
 
 impl Draft<'_> {
     /// EC2 has not told something yet, and why, also while the next try is under way.
@@ -30,32 +28,12 @@ impl Draft<'_> {
         }
         let begun = self.input.in_flight.iter();
         let begun = begun.filter_map(|handle| self.store.enis.get(handle));
-        let mut scopes = BTreeSet::new();
-        let mut create = |subnet: &SubnetId, kind| {
-            scopes.insert(Scope::Subnet(subnet.clone(), kind));
-            scopes.insert(Scope::NewEniIn(subnet.clone()));
-            scopes.insert(Scope::NewEni);
-        };
-        let mut assigns = Vec::new();
-        for eni in begun {
-            match &eni.intent {
-                Some(Intent::Create { kind, .. }) => create(&eni.subnet, *kind),
-                Some(Intent::Assign { kind, .. }) => assigns.push((eni.handle, *kind)),
-                _ => {}
-            }
-        }
-        for action in &self.plan.actions {
-            match action {
-                Action::Create { subnet, kind, .. } => create(subnet, *kind),
-                Action::Assign { handle, kind, .. } => assigns.push((*handle, *kind)),
-                _ => {}
-            }
-        }
-        for (handle, kind) in assigns {
-            let subnet = self.store.enis.get(&handle).map(|eni| eni.subnet.clone());
-            scopes.extend(subnet.map(|subnet| Scope::Subnet(subnet, kind)));
-            scopes.insert(Scope::Eni(handle));
-        }
+        let next = self.plan.actions.iter();
+        let next = next.filter(|a| matches!(a, Action::Create { .. } | Action::Assign { .. }));
+        let scopes: BTreeSet<Scope> = begun
+            .flat_map(Scope::of_growth)
+            .chain(next.flat_map(|action| Scope::of(action, self.store)))
+            .collect();
         for scope in scopes {
             let Some(hold) = self.input.memory.holds.get(&scope) else {
                 continue;
