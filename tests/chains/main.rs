@@ -3,6 +3,7 @@
 //!
 //! The programs are built by `cargo xtask test` from the Go module beside this file.
 
+mod others;
 mod runtime;
 
 use ipamd_tests::{Mode, Outcome, Scene, ensure, fail, spec, succeeded};
@@ -25,6 +26,10 @@ fn main() -> std::process::ExitCode {
         test("policy_is_left_to_others", policy),
         test("a_further_interface", further_interface),
         test("the_same_name_again_and_again", stateful_set),
+        test("bandwidth_is_limited", others::bandwidth),
+        test("cilium_behind_us", others::cilium),
+        test("behind_another_plugin", others::later_plugin),
+        test("felix_takes_the_routes_over", others::felix),
     ])
 }
 
@@ -53,7 +58,7 @@ fn plain() -> Outcome {
 }
 
 /// DELs every pod by libcni, then all must be gone.
-fn end(chain: &Chain, mut scene: Scene) -> Outcome {
+pub(crate) fn end(chain: &Chain, mut scene: Scene) -> Outcome {
     for mut pod in std::mem::take(&mut scene.pods) {
         succeeded("DEL", &chain.del(&mut pod, "eth0")?)?;
         succeeded("DEL again", &chain.call("del", &pod, "eth0")?)?;
@@ -366,7 +371,7 @@ fn stateful_set() -> Outcome {
     end(&chain, scene)
 }
 
-fn on_node(scene: &Scene, program: &str, args: &[&str]) -> Result<String, Failure> {
+pub(crate) fn on_node(scene: &Scene, program: &str, args: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new(program);
     command.args(args);
     let output = first(scene)?.sim().net().output(command)?;

@@ -12,9 +12,15 @@ use std::process::Command;
 /// How a skip begins that is right on a machine without Go, or without a way to its modules.
 pub(super) const NO_GO: &str = "chains of real plugins need Go 1.25 or newer and its modules";
 
-/// What is built besides our own program.
-const PLUGINS: [&str; 4] = ["bandwidth", "firewall", "portmap", "tuning"];
-const FROM: &str = "github.com/containernetworking/plugins/plugins/meta";
+/// What is built besides our own programs.
+const PLUGINS: [&str; 5] = [
+    "main/loopback",
+    "meta/bandwidth",
+    "meta/firewall",
+    "meta/portmap",
+    "meta/tuning",
+];
+const FROM: &str = "github.com/containernetworking/plugins/plugins";
 
 /// The programs, or why there are none.
 #[derive(Clone, Debug)]
@@ -58,7 +64,7 @@ pub(super) fn set_up(made: &mut Option<Chains>) -> Result<Outcome, TaskError> {
         bin.display()
     );
     let mut build = go(&module, &["build", "-trimpath", "-o"]);
-    build.arg(&bin).arg(".");
+    build.arg(&bin).args([".", "./cilium-cni"]);
     build.args(PLUGINS.map(|plugin| format!("{FROM}/{plugin}")));
     cargo::output(build)?;
     *made = Some(Chains::Ready(bin));
