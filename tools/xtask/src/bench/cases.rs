@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Pods of a full node.
 const FULL: u32 = 110;
+/// Pods that come one after another before their namespaces go: fewer than a filled pool has addresses.
+const BATCH: u32 = 96;
 /// How long a cold node's purchases are watched after its last pod is up.
 const SETTLE: Duration = Duration::from_secs(8);
 
@@ -22,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// All of them, in the table's order.
-pub(super) const ALL: [Case; 14] = [
+pub(super) const ALL: [Case; 15] = [
     Case {
         name: "one_at_a_time_prefix",
         mode: Mode::Prefix,
@@ -42,6 +44,11 @@ pub(super) const ALL: [Case; 14] = [
         name: "one_at_a_time_dual",
         mode: Mode::Dual,
         run: |s, w| one_at_a_time(s, w, Mode::Dual),
+    },
+    Case {
+        name: "churn_prefix",
+        mode: Mode::Prefix,
+        run: churn,
     },
     Case {
         name: "warm_29_prefix",
@@ -127,34 +134,74 @@ fn well_filled(spec: DaemonSpec, mode: Mode) -> DaemonSpec {
     }
 }
 
-/// ADD, DEL, ADD, DEL, each pod in a namespace of its own that was made before and goes after.
+/// ADD, DEL, ADD, DEL on a filled pool, each pod in a namespace of its own that was made before. It goes
+/// after: an address is not given again while its last pod's link is there, so pods come in batches
+/// that the pool has addresses for.
 fn one_at_a_time(stack: &Stack, work: Work, mode: Mode) -> Result<Figures, LabError> {
-    let spec = stack.spec(mode).set("IP_COOLDOWN_PERIOD", 0);
-    let mut cluster = cluster(mode, spec)?;
+    let mut cluster = cluster(mode, well_filled(stack.spec(mode), mode))?;
     stack.start(cluster.node())?;
-    stack.wait_filled(&cluster, mode, 16)?;
+    let (mut tally, mut left, mut batch) = (Tally::default(), work.warm_up + work.pairs, 0);
+    let mut skip = work.warm_up;
+    while left > 0 {
+        let count = left.min(BATCH);
+        stack.wait_filled(&cluster, mode, usize::try_from(BATCH).unwrap_or(1))?;
+        let mut pods = make_pods(&cluster, &format!("one-{batch}"), count)?;
+        pairs(stack, &mut pods, false, &mut skip, &mut tally)?;
+        for pod in &mut pods {
+            pod.remove_netns()?;
+        }
+        (left, batch) = (left - count, batch + 1);
+    }
+    let mut figures = Figures::of(&format!("one_at_a_time_{}", mode.word()), stack.name());
+    take(&mut figures, &tally);
+    Ok(figures)
+}
+
+/// The same without a pause on a pool of the default size, by a runtime that takes each namespace away
+/// after its DEL: addresses come back while others are taken.
+fn churn(stack: &Stack, work: Work) -> Result<Figures, LabError> {
+    let spec = stack.spec(Mode::Prefix).set("IP_COOLDOWN_PERIOD", 0);
+    let mut cluster = cluster(Mode::Prefix, spec)?;
+    stack.start(cluster.node())?;
+    stack.wait_filled(&cluster, Mode::Prefix, 16)?;
+    let mut pods = make_pods(&cluster, "churn", work.warm_up + work.pairs)?;
+    let (mut tally, mut skip) = (Tally::default(), work.warm_up);
+    pairs(stack, &mut pods, true, &mut skip, &mut tally)?;
+    let mut figures = Figures::of("churn_prefix", stack.name());
+    take(&mut figures, &tally);
+    figures.ec2_calls = Some(calls(&cluster));
+    Ok(figures)
+}
+
+/// ADD and DEL of each pod; the first are not counted.
+fn pairs(
+    stack: &Stack,
+    pods: &mut [Pod],
+    remove: bool,
+    skip: &mut u32,
+    tally: &mut Tally,
+) -> Result<(), LabError> {
     let runtime = stack.runtime().alone();
-    let mut pods = make_pods(&cluster, "one", work.warm_up + work.pairs)?;
-    let warm_up = usize::try_from(work.warm_up).unwrap_or(0);
-    let mut tally = Tally::default();
-    for (n, pod) in pods.iter_mut().enumerate() {
+    for pod in pods {
         lab::interrupt::check()?;
         let add = runtime.add(pod)?;
         let del = runtime.del(pod)?;
+        if remove {
+            pod.remove_netns()?;
+        }
         for (call, times, failed) in [
             (add, &mut tally.adds, &mut tally.failed_adds),
             (del, &mut tally.dels, &mut tally.failed_dels),
         ] {
             if !call.ok() {
                 failed.push(call.words());
-            } else if n >= warm_up {
+            } else if *skip == 0 {
                 times.push(call.wall);
             }
         }
+        *skip = skip.saturating_sub(1);
     }
-    let mut figures = Figures::of(&format!("one_at_a_time_{}", mode.word()), stack.name());
-    take(&mut figures, &tally);
-    Ok(figures)
+    Ok(())
 }
 
 fn take(figures: &mut Figures, tally: &Tally) {
