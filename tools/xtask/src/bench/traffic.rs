@@ -34,8 +34,8 @@ impl Effort {
     /// Two pods are the fewest that can talk to each other.
     pub(super) const FULL: Self = Self {
         counts: &[250, 110, 2],
-        rounds: 9,
-        slice_ms: 300,
+        rounds: 5,
+        slice_ms: 200,
     };
     pub(super) const QUICK: Self = Self {
         // An m5.large's primary ENI takes 144 by prefixes.
