@@ -139,9 +139,11 @@ fn eni_chains(out: &mut String, marks: &[(Ipv4Addr, u32)]) {
             .iter()
             .map(|(ip, mark)| format!("{ip} : jump eni-{mark:x}"))
             .collect();
+        // Of a known size: the kernel takes its quickest table.
         let _ = writeln!(
             out,
-            " map enis {{\n  type ipv4_addr : verdict;\n  elements = {{ {} }}\n }}",
+            " map enis {{\n  type ipv4_addr : verdict; size {};\n  elements = {{ {} }}\n }}",
+            list.len(),
             list.join(", ")
         );
     }
