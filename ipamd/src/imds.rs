@@ -5,6 +5,7 @@
 
 use crate::aws::Site;
 use aws_config::imds::Client;
+use aws_config::imds::client::Builder;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_ec2::config::SharedHttpClient;
@@ -14,12 +15,14 @@ use ipam_engine::ports::{Fut, Metadata, MetadataError, NodeFacts};
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod tests;
 
 /// ENIs read at the same time; each has about eight paths.
 const ENIS_AT_ONCE: usize = 16;
@@ -31,7 +34,9 @@ const MACS: &str = "network/interfaces/macs";
 /// IMDS of this instance.
 #[derive(Debug)]
 pub struct Imds {
-    client: Client,
+    clients: Builder,
+    /// The one in use, and how many there were before: each has a token of its own.
+    client: Mutex<(u64, Client)>,
     deadline: Duration,
     site: Arc<Site>,
 }
@@ -62,21 +67,40 @@ impl Imds {
         {
             client = named;
         }
-        let client = client.build();
         Self {
-            client,
+            client: Mutex::new((0, client.clone().build())),
+            clients: client,
             deadline,
             site,
         }
     }
 
+    fn client(&self) -> (u64, Client) {
+        let client = self.client.lock();
+        client.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another client instead of the `number`-th, unless that was done already.
+    fn renew(&self, number: u64) {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.0 == number {
+            *client = (number + 1, self.clients.clone().build());
+        }
+    }
+
     /// The text at a path below `meta-data`; `None` if it is not there.
     async fn find(&self, path: &str) -> Result<Option<String>, MetadataError> {
-        match self.client.get(format!("{ROOT}/{path}")).await {
+        let whole = format!("{ROOT}/{path}");
+        let (number, client) = self.client();
+        let mut result = client.get(&*whole).await;
+        // The SDK keeps a token until it ends, hours after IMDS was restarted and forgot it.
+        if matches!(&result, Err(error) if status_of(error) == Some(401)) {
+            self.renew(number);
+            result = self.client().1.get(&*whole).await;
+        }
+        match result {
             Ok(text) => Ok(Some(text.as_ref().trim().to_owned())),
-            Err(ImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
-                Ok(None)
-            }
+            Err(error) if status_of(&error) == Some(404) => Ok(None),
             Err(error) => Err(failed(path, crate::ec2::chain(&error))),
         }
     }
@@ -240,6 +264,13 @@ impl Metadata for Imds {
             self.site.learn(&facts);
             Ok(facts)
         })
+    }
+}
+
+fn status_of(error: &ImdsError) -> Option<u16> {
+    match error {
+        ImdsError::ErrorResponse(answer) => Some(answer.response().status().as_u16()),
+        _ => None,
     }
 }
 
