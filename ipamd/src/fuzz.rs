@@ -74,7 +74,12 @@ pub(crate) fn odd_text() -> impl Strategy<Value = String> {
         "RequestLimitExceeded",
     ];
     let mut texts: Vec<String> = fixed.map(String::from).to_vec();
-    texts.extend(["x".repeat(200_000), "9".repeat(400), "<a>".repeat(20_000)]);
+    texts.extend([
+        "x".repeat(200_000),
+        "9".repeat(400),
+        "<a>".repeat(20_000),
+        "x".to_owned() + &"\u{e4}".repeat(999),
+    ]);
     prop_oneof![4 => select(texts), 1 => "\\PC{0,30}"]
 }
 
@@ -140,6 +145,25 @@ pub(crate) fn harmed(xml: &str, harms: &[Harm]) -> Vec<u8> {
         }
     }
     harmed_bytes(pieces.concat(), harms)
+}
+
+/// Other texts in the place of some of an XML's values: what is read stays whole, and says something else.
+pub(crate) fn revalued(xml: &str, values: &[(Index, String)]) -> String {
+    let mut pieces: Vec<String> = xml.split('<').map(str::to_owned).collect();
+    let holds = |piece: &String| {
+        piece
+            .split_once('>')
+            .is_some_and(|(_, text)| !text.is_empty())
+    };
+    let places: Vec<usize> = (0..pieces.len()).filter(|n| holds(&pieces[*n])).collect();
+    for (at, text) in values.iter().filter(|_| !places.is_empty()) {
+        let piece = &mut pieces[*at.get(&places)];
+        if let Some(end) = piece.find('>') {
+            piece.truncate(end + 1);
+            piece.push_str(text);
+        }
+    }
+    pieces.join("<")
 }
 
 /// Applies those that need no pieces.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod tests;
 
 /// More than any tombstone has, bytes.
 const FILE_MAX: u64 = 64 * 1024;

@@ -341,6 +341,8 @@ fn each_setting_has_one_row_and_a_default_that_can_be_read() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
     /// Whatever is set, reading it neither panics nor hangs, and bounds hold.
     #[test]
     fn anything_can_be_read(

@@ -2,9 +2,10 @@
 
 use super::tests::{ENI, described, ec2};
 use super::*;
-use crate::fuzz::{Harm, Server, harmed, harms, http, search};
+use crate::fuzz::{Harm, Server, harmed, harms, http, odd_text, revalued, search};
+use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseError;
 use std::time::{Duration, Instant};
 
@@ -161,16 +162,18 @@ fn whatever_ec2_answers_nothing_breaks() {
         200_u16, 200, 200, 200, 400, 403, 500, 503, 204, 301, 999,
     ]);
     let head = prop::option::weighted(0.1, harms());
+    let values = vec((any::<Index>(), odd_text()), 0..6);
+    let harms = prop_oneof![1 => Just(Vec::new()), 1 => harms()];
     search(
         600,
-        &(call, status, harms(), head),
-        |(call, status, harms, head): (_, _, Vec<Harm>, Option<Vec<Harm>>)| {
+        &(call, status, values, harms, head),
+        |(call, status, values, harms, head): (_, _, Vec<_>, Vec<Harm>, Option<Vec<Harm>>)| {
             let body = if status < 300 {
                 good(call)
             } else {
                 REFUSED.into()
             };
-            let body = harmed(&body, &harms);
+            let body = harmed(&revalued(&body, &values), &harms);
             let whole = match &head {
                 None => http(status, &body),
                 Some(head) => harmed(&String::from_utf8_lossy(&http(status, &body)), head),

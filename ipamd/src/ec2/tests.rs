@@ -2,6 +2,7 @@
 
 mod once;
 mod orphans;
+mod sent;
 
 use super::*;
 use crate::aws::http_client;
@@ -267,6 +268,21 @@ async fn what_is_not_ours_to_manage_is_named() {
         let (address, _asked) = serve(vec![described(&more, "")]).await;
         let views = ec2(address).await.describe().await.expect("describes");
         assert_eq!(views[0].unmanaged, want, "{more}");
+    }
+}
+
+/// Only what bears this very instance's tag is ever detached or deleted.
+#[tokio::test]
+async fn only_what_this_node_made_is_ours() {
+    for (made_by, index, ours) in [("i-1", 1, true), ("i-2", 1, false), ("i-1", 0, false)] {
+        let more = format!(
+            "<attachment><attachmentId>eni-attach-1</attachmentId><deviceIndex>{index}</deviceIndex>\
+             </attachment><tagSet><item><key>node.k8s.amazonaws.com/instance_id</key>\
+             <value>{made_by}</value></item></tagSet>"
+        );
+        let (address, _asked) = serve(vec![described(&more, "")]).await;
+        let views = ec2(address).await.describe().await.expect("describes");
+        assert_eq!(views[0].ours, ours, "{made_by} at {index}");
     }
 }
 

@@ -11,14 +11,34 @@ use proptest::sample::select;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tempfile::TempDir;
+
+/// The server's thread. A panic while it serves a call ends that call's connection only.
+const SERVER: &str = "rpc-fuzz";
+
+/// Panics in the server's thread.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+/// Requests that came as far as the engine.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some(SERVER) {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        usual(panic);
+    }));
+}
 
 /// Where the server listens; it ends with the test's process.
 fn start(dir: &TempDir) -> PathBuf {
     let path = dir.path().join("ipamd.sock");
     let (place, listens) = (path.clone(), std::sync::mpsc::channel());
-    std::thread::spawn(move || {
+    let server = std::thread::Builder::new().name(SERVER.into());
+    let server = server.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -44,11 +64,15 @@ fn start(dir: &TempDir) -> PathBuf {
             .expect("serves");
         });
     });
+    drop(server.expect("a thread"));
     listens.1.recv().expect("listens");
     path
 }
 
 fn play(ask: Ask) {
+    if !matches!(ask, Ask::Status(_)) {
+        ASKED.fetch_add(1, Ordering::SeqCst);
+    }
     match ask {
         Ask::Allocate(_, reply) => drop(reply.send(Err(Refusal {
             kind: RefusalKind::TryAgain,
@@ -99,13 +123,15 @@ struct Call {
     texts: [String; 4],
     number: u32,
     harms: Vec<Harm>,
+    keyless: bool,
     /// The connection stays open, and silent.
     stays: bool,
 }
 
 fn call() -> impl Strategy<Value = Call> {
     let method = select(vec![
-        "Allocate", "Release", "Check", "Status", "Inspect", "Nothing",
+        "Allocate", "Allocate", "Release", "Release", "Check", "Collect", "Status", "Inspect",
+        "Nothing",
     ]);
     let texts = [
         odd_text().boxed(),
@@ -117,25 +143,32 @@ fn call() -> impl Strategy<Value = Call> {
         method,
         texts,
         select(vec![0, 1, 600_000, u32::MAX]),
-        harms(),
+        prop_oneof![1 => Just(Vec::new()), 1 => harms()],
+        prop::bool::weighted(0.2),
         prop::bool::weighted(0.3),
     )
-        .prop_map(|(method, texts, number, harms, stays)| Call {
+        .prop_map(|(method, texts, number, harms, keyless, stays)| Call {
             method,
             texts,
             number,
             harms,
+            keyless,
             stays,
         })
 }
 
 fn bytes_of(call: &Call) -> Vec<u8> {
     let [network, container_id, if_name, other] = call.texts.clone();
-    let key = Some(v1::Key {
-        network,
+    let valid = v1::Valid {
+        container_id: container_id.clone(),
+        if_name: if_name.clone(),
+    };
+    let key = v1::Key {
+        network: network.clone(),
         container_id,
         if_name,
-    });
+    };
+    let key = (!call.keyless).then_some(key);
     let message = match call.method {
         "Allocate" => prost_bytes(&v1::AllocateRequest {
             wiring_version: call.number,
@@ -144,6 +177,15 @@ fn bytes_of(call: &Call) -> Vec<u8> {
             timeout_ms: call.number,
             mtu: call.number,
             ..v1::AllocateRequest::default()
+        }),
+        "Check" => prost_bytes(&v1::CheckRequest {
+            key,
+            wiring_version: call.number,
+        }),
+        "Collect" => prost_bytes(&v1::CollectRequest {
+            network,
+            valid: vec![valid],
+            age_ms: call.number.into(),
         }),
         _ => prost_bytes(&v1::ReleaseRequest {
             key,
@@ -171,6 +213,7 @@ fn prost_bytes(message: &impl prost::Message) -> Vec<u8> {
 
 #[test]
 fn whatever_is_sent_others_are_answered() {
+    count_panics();
     let dir = TempDir::new().expect("makes a directory");
     let path = start(&dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -211,6 +254,9 @@ fn whatever_is_sent_others_are_answered() {
             "it took {:?}",
             began.elapsed()
         );
+        prop_assert_eq!(PANICS.load(Ordering::SeqCst), 0, "panics of the server");
         Ok(())
     });
+    let asked = ASKED.load(Ordering::SeqCst);
+    assert!(asked > 20, "only {asked} requests were understood");
 }

@@ -117,6 +117,84 @@ async fn a_refusal_keeps_its_words_and_gets_its_code() {
     }
 }
 
+/// No answer before the engine's own.
+#[tokio::test]
+async fn a_release_is_answered_when_the_engine_has_answered() {
+    let mut world = world().await;
+    let request = v1::ReleaseRequest {
+        key: allocate().key,
+        ..v1::ReleaseRequest::default()
+    };
+    let mut call = tokio::spawn(async move { world.client.release(request).await });
+    let Some(Ask::Release(_, reply)) = world.door.recv().await else {
+        panic!("not a Release");
+    };
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut call).await;
+    assert!(early.is_err(), "{early:?}");
+    let released = ipam_engine::Released {
+        released: true,
+        ..ipam_engine::Released::default()
+    };
+    reply.send(Ok(released)).expect("is waited for");
+    let answer = call.await.expect("ends").expect("is answered").into_inner();
+    assert!(answer.released && answer.refusal.is_none());
+}
+
+/// The plugin takes it as it takes a daemon that is away: the next one is asked.
+#[tokio::test]
+async fn a_daemon_that_stops_is_away() {
+    let mut world = world().await;
+    let call = tokio::spawn(async move { world.client.allocate(allocate()).await });
+    let Some(Ask::Allocate(_, reply)) = world.door.recv().await else {
+        panic!("not an Allocate");
+    };
+    let refusal = Refusal {
+        kind: RefusalKind::Stopping,
+        message: "stopping".into(),
+        cause: "stopping",
+    };
+    reply.send(Err(refusal)).expect("is waited for");
+    let status = call.await.expect("ends").expect_err("is no answer");
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+}
+
+/// A GC whose list can't be read whole ends no lease: who can't be read may live.
+#[tokio::test]
+async fn a_gc_that_is_half_readable_is_refused() {
+    let mut world = world().await;
+    let valid = |container_id: &str| v1::Valid {
+        container_id: container_id.into(),
+        if_name: "eth0".into(),
+    };
+    let request = v1::CollectRequest {
+        network: "n".into(),
+        valid: vec![valid("c"), valid("")],
+        age_ms: 0,
+    };
+    let call = world.client.collect(request);
+    let call = tokio::time::timeout(Duration::from_secs(20), call).await;
+    let answer = call
+        .expect("asks nobody")
+        .expect("is answered")
+        .into_inner();
+    assert_eq!(answer.refusal.map(|refusal| refusal.cni_code), Some(4));
+    assert!(world.door.try_recv().is_err());
+}
+
+/// A call that does not end holds up the daemon's end for a moment only.
+#[tokio::test]
+async fn a_call_that_stays_does_not_hold_up_the_end() {
+    let mut world = world().await;
+    let call = tokio::spawn(async move { world.client.allocate(allocate()).await });
+    let Some(Ask::Allocate(_, _reply)) = world.door.recv().await else {
+        panic!("not an Allocate");
+    };
+    world.stop.send(()).expect("is waited for");
+    let ended = tokio::time::timeout(Duration::from_secs(30), world.server).await;
+    ended.expect("in time").expect("ends").expect("serves");
+    drop(call);
+}
+
 #[tokio::test]
 async fn a_caller_that_goes_away_withdraws_its_request() {
     let mut world = world().await;

@@ -20,6 +20,8 @@ enum Change {
     Bytes(Vec<Harm>),
     /// A record's body at some place; the checksum is right.
     Body(Index, Value),
+    /// The first so many bytes of it.
+    Short(usize),
     /// A record under another's key.
     Foreign(Vec<u8>),
     Gone,
@@ -67,6 +69,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => harms().prop_map(Change::Bytes),
         4 => (any::<Index>(), odd_value()).prop_map(|(at, value)| Change::Body(at, value)),
         2 => select(keys).prop_map(Change::Foreign),
+        1 => (0..12_usize).prop_map(Change::Short),
         1 => Just(Change::Gone),
     ]
 }
@@ -103,6 +106,10 @@ fn damage(db: &sled::Db, records: &[(sled::IVec, sled::IVec)], at: &Index, chang
             }
             let bytes = record::encode(key, &body).expect("encodes");
             drop(db.insert(key, bytes));
+        }
+        Change::Short(length) => {
+            let rest = bytes.get(..*length).unwrap_or(bytes);
+            drop(db.insert(key, rest));
         }
         Change::Foreign(other) => {
             let body = record::decode::<Value>(key, bytes).expect("decodes");
