@@ -296,7 +296,10 @@ impl<'a> Draft<'a> {
             supply: tally.addresses.saturating_add(coming),
             coming,
             tally,
-            free_v6: store.tally(Family::V6, now).free(),
+            free_v6: match input.policy.wants(Family::V6) {
+                true => store.tally(Family::V6, now).free(),
+                false => 0,
+            },
             coming_v6: store.enis.values().any(six::is_coming),
             busy: input.in_flight.clone(),
             under_way: throttle::under_way(

@@ -1,7 +1,7 @@
 //! Counts of addresses by what can be done with them.
 
 use super::Datastore;
-use crate::{Block, BlockState, Eni, Family, Timestamp};
+use crate::{Block, BlockState, Eni, EniHandle, Family, Timestamp};
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
@@ -82,8 +82,12 @@ impl Datastore {
                 }
             }
         }
-        for ip in self.owners.keys() {
-            self.count(&mut tally, family, *ip, |t| &mut t.used);
+        for (block, leases) in &self.used {
+            if let Some(handle) = self.holder(block) {
+                self.count_in(&mut tally, family, (handle, *block), *leases, |t| {
+                    &mut t.used
+                });
+            }
         }
         for ip in self.released.keys() {
             if self.cooling_until(*ip, now).is_some() {
@@ -109,21 +113,45 @@ impl Datastore {
         ip: IpAddr,
         field: impl Fn(&mut BlockTally) -> &mut u32,
     ) {
-        let Some((handle, block)) = self.block_of(ip) else {
-            return;
-        };
-        *field(tally.blocks.entry(block).or_default()) += 1;
+        if let Some(place) = self.block_of(ip) {
+            self.count_in(tally, family, place, 1, field);
+        }
+    }
+
+    /// The ENI that a block is on; one that EC2 took away comes last.
+    fn holder(&self, block: &Block) -> Option<EniHandle> {
+        let mut lost = None;
+        for eni in self.enis.values() {
+            match eni.blocks.get(block) {
+                None => {}
+                Some(BlockState::Lost) => lost = lost.or(Some(eni.handle)),
+                Some(_) => return Some(eni.handle),
+            }
+        }
+        lost
+    }
+
+    /// So many addresses of one block.
+    fn count_in(
+        &self,
+        tally: &mut Tally,
+        family: Family,
+        (handle, block): (EniHandle, Block),
+        addresses: u32,
+        field: impl Fn(&mut BlockTally) -> &mut u32,
+    ) {
+        *field(tally.blocks.entry(block).or_default()) += addresses;
         let Some(eni) = self.enis.get(&handle) else {
             return;
         };
         let supply = |state: &BlockState| block.is_pools() && counts(eni, *state);
         if block.family() == family && eni.blocks.get(&block).is_some_and(supply) {
-            let mut one = BlockTally::default();
-            *field(&mut one) += 1;
-            tally.used += one.used;
-            tally.cooling += one.cooling;
-            tally.held += one.held;
-            tally.unsettled += one.unsettled;
+            let mut some = BlockTally::default();
+            *field(&mut some) += addresses;
+            tally.used += some.used;
+            tally.cooling += some.cooling;
+            tally.held += some.held;
+            tally.unsettled += some.unsettled;
         }
     }
 }
