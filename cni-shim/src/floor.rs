@@ -24,7 +24,7 @@ pub fn run(arguments: &[String]) -> Result<(), CniError> {
                 },
             );
             Kernel::open(netns)?
-                .wire(&wiring)
+                .wire(&wiring, std::time::Instant::now())
                 .map_err(|failed| failed.error)
         }
         [verb, host_if, addresses @ ..] if verb == "del" => forget(host_if, parse(addresses)?),

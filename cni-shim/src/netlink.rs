@@ -2,12 +2,14 @@
 //! every pod's. Owns the wire format; knows nothing of pods or CNI.
 
 mod batch;
+mod news;
 mod parse;
 mod socket;
 pub(crate) mod uapi;
 pub(crate) mod verbs;
 
 pub(crate) use batch::Batch;
+pub(crate) use news::News;
 pub(crate) use parse::{Address, FibRoute, Link, Neighbour};
 pub(crate) use socket::{Answer, Socket};
 

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 /// The two namespaces, each with a socket in it.
 #[derive(Debug)]
@@ -53,13 +54,15 @@ impl Kernel {
         Ok(Self { netns, host, pod })
     }
 
-    /// Wires the pod. What is there already and as it should be stays.
-    pub(crate) fn wire(&mut self, wiring: &PodWiring) -> Result<(), WireError> {
+    /// Wires the pod. What is there already and as it should be stays; an earlier sandbox of the same pod
+    /// that is just being ended is waited for, until `deadline` at most.
+    pub(crate) fn wire(&mut self, wiring: &PodWiring, deadline: Instant) -> Result<(), WireError> {
         sound::check(wiring)?;
         let link = match self.create(wiring)? {
             Some(link) => link,
-            None => match existing::make_way(self, wiring)? {
+            None => match existing::way(self, wiring, deadline)? {
                 existing::Found::Complete => return Ok(()),
+                existing::Found::InUse(error) => return Err(error.into()),
                 existing::Found::Nothing => self.create(wiring)?.ok_or_else(|| {
                     // Whoever took the name within this millisecond, it wasn't us.
                     let msg = format!("{} or {} was taken again", wiring.host_if, wiring.pod_if);

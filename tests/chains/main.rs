@@ -327,7 +327,8 @@ fn further_interface() -> Outcome {
     end(&first, scene)
 }
 
-/// A StatefulSet's pod: the new one's ADD does not wait for the old one's DEL, which comes late, twice.
+/// A StatefulSet's pod: the new one's ADD and the old one's DEL are asked for at once, and a second DEL of the
+/// old one comes late. Each ADD succeeds, with no second one.
 fn stateful_set() -> Outcome {
     let chain = Chain::shipped("plain")?;
     let mut spec = spec(Mode::Prefix, "m5.large")?;
@@ -341,7 +342,7 @@ fn stateful_set() -> Outcome {
             // The runtime stops the old sandbox: DEL with its result, as the new one is made.
             let (del, add) = std::thread::scope(|scope| {
                 let del = scope.spawn(|| chain.call("del", old, "eth0"));
-                let add = chain.add_when_free(&mut pod);
+                let add = chain.add(&mut pod, "eth0");
                 (del.join(), add)
             });
             let Ok(del) = del else {

@@ -6,7 +6,7 @@ use lab::{Pod, Programs};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vpc_sim::testing::Failure;
 
 /// Where `cargo xtask test` has put the programs, or why it could not.
@@ -78,20 +78,6 @@ impl Chain {
             pod.result = Some(call.json());
         }
         Ok(call)
-    }
-
-    /// ADD, again and again while an earlier sandbox of the pod has its link: as the kubelet does.
-    pub(crate) fn add_when_free(&self, pod: &mut Pod) -> Result<Call, Failure> {
-        let began = Instant::now();
-        loop {
-            let call = self.add(pod, "eth0")?;
-            let taken = call.stderr.contains("its DEL comes first");
-            if !taken || began.elapsed() > Duration::from_secs(20) {
-                return Ok(call);
-            }
-            self.call("del", pod, "eth0")?;
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// DEL.

@@ -46,7 +46,7 @@ pub(crate) fn add(attachment: &Attachment, conf: &Conf) -> Result<Value, CniErro
     let told = allocate(&mut daemon, attachment, conf, deadline, spare)?;
     let (host_if, host_mac) = (told.host_if.clone(), told.host_mac.clone());
     let failed = match PodWiring::try_from(told) {
-        Ok(wiring) => match kernel.wire(&wiring) {
+        Ok(wiring) => match kernel.wire(&wiring, deadline) {
             Ok(()) => return Ok(reply::added(conf, &wiring, kernel.netns.path())),
             Err(failed) => failed,
         },

@@ -26,6 +26,10 @@ pub(crate) const RTM_DELRULE: u16 = 33;
 pub(crate) const RTM_NEWNSID: u16 = 88;
 pub(crate) const RTM_GETNSID: u16 = 90;
 
+pub(crate) const RTMGRP_LINK: u32 = 0x1;
+pub(crate) const RTMGRP_IPV4_ROUTE: u32 = 0x40;
+pub(crate) const RTMGRP_IPV6_ROUTE: u32 = 0x400;
+
 pub(crate) const AF_UNSPEC: u8 = 0;
 pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_INET6: u8 = 10;

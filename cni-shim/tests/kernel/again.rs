@@ -63,7 +63,9 @@ pub(crate) fn live_namesake_is_left_alone() -> Outcome {
     scene.runtime.add(&scene.pod).ok();
     let old = scene.wiring();
     let new = Netns::new()?;
-    let msg = scene.runtime.other("c2", "web-0").add(&new).error(11);
+    let mut other = scene.runtime.other("c2", "web-0");
+    other.conf["addTimeout"] = "700ms".into();
+    let msg = other.add(&new).error(11);
     assert!(
         msg.contains("still carries 10.1.0.1 for another attachment"),
         "{msg}"
@@ -78,12 +80,41 @@ pub(crate) fn live_namesake_is_left_alone() -> Outcome {
     Ok(())
 }
 
+/// The DEL comes while the ADD of the next sandbox waits: no runtime has to ask again.
+pub(crate) fn namesake_that_is_just_ending() -> Outcome {
+    let scene = Scene::new()?;
+    let first = scene.runtime.add(&scene.pod).ok();
+    let new = Netns::new()?;
+    let env = scene.runtime.other("c2", "web-0").env("ADD", &new.path());
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ipamd-cni"))
+        .envs(env)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().expect("is piped");
+    std::io::Write::write_all(&mut stdin, scene.runtime.conf.to_string().as_bytes())?;
+    drop(stdin);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(child.try_wait()?.is_none(), "it did not wait");
+    let began = std::time::Instant::now();
+    scene.runtime.with_result(&first).del(&scene.pod).ok();
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    // It was told, and did not wait for its own time.
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    assert_wired(&scene.host, &new, &scene.wiring());
+    see::assert_empty(&scene.pod);
+    Ok(())
+}
+
 /// Another sandbox's released veth under the same `CNI_IFNAME`; while it is live it stays.
 pub(crate) fn another_sandbox_of_ours_in_the_netns() -> Outcome {
     let scene = Scene::new()?;
     let first = scene.runtime.add(&scene.pod).ok();
     let old = scene.wiring();
-    let second = scene.runtime.other("c2", "web-1");
+    let mut second = scene.runtime.other("c2", "web-1");
+    second.conf["addTimeout"] = "700ms".into();
     second.add(&scene.pod).error(11);
     assert_wired(&scene.host, &scene.pod, &old);
     scene.runtime.with_result(&first).del(&scene.pod).ok();

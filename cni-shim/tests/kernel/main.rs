@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         add: is_wired_as_told, dual_stack, result_of_each_version, passes_on_a_prev_result,
              request_carries_everything, pods_and_host_exchange_packets, many_at_once;
         again: same_add_twice, add_after_damage, add_after_del_in_the_same_netns,
-               recreated_pod_while_its_old_netns_dies, live_namesake_is_left_alone,
+               recreated_pod_while_its_old_netns_dies, live_namesake_is_left_alone, namesake_that_is_just_ending,
                another_sandbox_of_ours_in_the_netns;
         del: leaves_the_veth_and_no_route, unknown_before_add_and_twice, without_a_daemon,
              daemon_comes_back_in_between, another_pods_route_stays, namesakes_route_stays,
