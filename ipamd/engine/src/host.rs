@@ -22,6 +22,8 @@ pub(crate) struct Host {
     /// The kernel changed while an apply was under way, which may or may not have seen it.
     again: bool,
     retry: Retry,
+    /// Why the last apply failed, if it did.
+    failure: Option<HostNetError>,
 }
 
 impl Host {
@@ -69,11 +71,16 @@ impl Host {
     ) {
         self.busy = false;
         // The owner tells of a failure.
-        let Ok(Applied { missing, .. }) = result else {
-            self.retry.failed(now);
-            self.distrust();
-            return;
+        let missing = match result {
+            Ok(Applied { missing, .. }) => missing,
+            Err(error) => {
+                self.failure = Some(error);
+                self.retry.failed(now);
+                self.distrust();
+                return;
+            }
         };
+        self.failure = None;
         self.retry.succeeded();
         let macs: Vec<Mac> = wiring.enis.iter().map(|e| e.mac).collect();
         for (handle, mac) in by_mac(store) {
@@ -92,6 +99,11 @@ impl Host {
         store.set_wired(served);
         self.applied = Some(wiring).filter(|_| !self.again);
         self.again = false;
+    }
+
+    /// Why new blocks can't be used: the kernel refused their wiring the last time.
+    pub(crate) const fn failure(&self) -> Option<&HostNetError> {
+        self.failure.as_ref()
     }
 
     /// When a failed apply is tried again.

@@ -371,7 +371,14 @@ impl Owner {
             let refused = |parked: Parked| Answer::refused(parked.reply, unwritten(error));
             return gone.into_iter().map(refused).collect();
         }
-        let (why, cause) = (self.report.why(), self.report.cause());
+        let (mut why, mut cause) = (self.report.why(), self.report.cause());
+        // Addresses that are there, and that the node can't route, are no matter of the plan's.
+        if let Some(error) = self.host.failure().filter(|_| why.is_empty()) {
+            (why, cause) = (
+                format!("the node can't be wired: {error}"),
+                "node_not_wired",
+            );
+        }
         for parked in self.lot.take_expired(now) {
             let refusal = no_address(&parked.request, true, &why, cause);
             answers.push(Answer::refused(parked.reply, refusal));

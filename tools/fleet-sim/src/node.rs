@@ -99,6 +99,11 @@ impl Node {
         self.kernel.set_apply_takes(time);
     }
 
+    /// The next so many attempts to wire the node fail.
+    pub fn fail_wirings(&self, count: u32) {
+        self.kernel.fail_applies(count);
+    }
+
     /// What the kernel does when it is asked to forget finished pods' connections.
     pub fn set_forgetting(&self, forgetting: Forgetting) {
         self.kernel.set_forgetting(forgetting);

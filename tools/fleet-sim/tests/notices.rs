@@ -45,6 +45,22 @@ fn detach(world: &World, eni: &str) {
     done.unwrap();
 }
 
+/// Addresses are there, and the kernel refuses to wire the node: pods that wait are told that.
+#[tokio::test(start_paused = true)]
+async fn pods_are_told_that_the_node_cant_be_wired() {
+    let (_world, mut node) = world("10.0.0.0/18");
+    node.fail_wirings(u32::MAX);
+    node.start(settings(Policy::default()));
+    minutes(1).await;
+    let refusal = node.add(1, WAIT).await.unwrap_err().unwrap();
+    assert_eq!(refusal.cause, "node_not_wired", "{refusal:?}");
+    let told = "the node can't be wired: wiring the host: device or resource busy";
+    assert!(refusal.message.contains(told), "{refusal:?}");
+    node.fail_wirings(0);
+    minutes(5).await;
+    node.add(2, WAIT).await.unwrap();
+}
+
 async fn minutes(n: u64) {
     tokio::time::sleep(Duration::from_secs(60 * n)).await;
 }
