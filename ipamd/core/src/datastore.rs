@@ -41,6 +41,8 @@ pub struct Datastore {
     pub(crate) leases: BTreeMap<AttachmentKey, Lease>,
     /// Leased address -> whose. The one place that makes an address unique.
     pub(crate) owners: BTreeMap<IpAddr, AttachmentKey>,
+    /// Leases per host link, likewise: each released address is asked for its link at each turn.
+    links: BTreeMap<String, u32>,
     /// Leased addresses per block, kept with `owners`: a lease must not cost a look at all others.
     pub(crate) used: BTreeMap<Block, u32>,
     /// The last release of each free address of the pool: cooldown, and longest-idle-first after it.
@@ -382,11 +384,24 @@ impl Datastore {
             }
         }
         self.touch(Touched::Lease(lease.key.clone()));
-        self.leases.insert(lease.key.clone(), lease);
+        *self.links.entry(lease.host_if.clone()).or_default() += 1;
+        if let Some(old) = self.leases.insert(lease.key.clone(), lease) {
+            self.unlink(&old.host_if);
+        }
+    }
+
+    fn unlink(&mut self, host_if: &str) {
+        if let Some(n) = self.links.get_mut(host_if) {
+            *n = n.saturating_sub(1);
+            if *n == 0 {
+                self.links.remove(host_if);
+            }
+        }
     }
 
     fn take_lease(&mut self, key: &AttachmentKey) -> Option<Lease> {
         let lease = self.leases.remove(key)?;
+        self.unlink(&lease.host_if);
         for ip in &lease.addresses {
             self.owners.remove(ip);
             if let Some((_, block)) = self.block_of(*ip)

@@ -8,6 +8,7 @@ mod cases;
 mod figures;
 mod stack;
 mod table;
+mod thousand;
 mod traffic;
 
 use crate::cargo;

@@ -219,7 +219,7 @@ impl Datastore {
     /// Whether a link of this name can only be the last pod's: a new sandbox of the same pod has a link
     /// of the same name.
     fn last_pods(&self, released: &Released) -> bool {
-        !self.leases.values().any(|l| l.host_if == released.host_if)
+        !self.links.contains_key(&released.host_if)
     }
 
     /// The last pods' links of these are still there ([`Datastore::link_gone`] ends it).

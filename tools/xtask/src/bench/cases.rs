@@ -24,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// All of them, in the table's order.
-pub(super) const ALL: [Case; 15] = [
+pub(super) const ALL: [Case; 16] = [
     Case {
         name: "one_at_a_time_prefix",
         mode: Mode::Prefix,
@@ -49,6 +49,11 @@ pub(super) const ALL: [Case; 15] = [
         name: "churn_prefix",
         mode: Mode::Prefix,
         run: churn,
+    },
+    Case {
+        name: "thousandth_prefix",
+        mode: Mode::Prefix,
+        run: super::thousand::run,
     },
     Case {
         name: "warm_29_prefix",
@@ -111,7 +116,7 @@ fn cluster(mode: Mode, daemon: DaemonSpec) -> Result<Cluster, LabError> {
     Cluster::start(mode.cluster(ClusterSpec::new(daemon, instance_type, 1)))
 }
 
-fn make_pods(cluster: &Cluster, prefix: &str, count: u32) -> Result<Vec<Pod>, LabError> {
+pub(super) fn make_pods(cluster: &Cluster, prefix: &str, count: u32) -> Result<Vec<Pod>, LabError> {
     let node = cluster.nodes()[0].sim();
     (0..count)
         .map(|n| Pod::make(node, &format!("{prefix}-{n}")))
@@ -119,7 +124,7 @@ fn make_pods(cluster: &Cluster, prefix: &str, count: u32) -> Result<Vec<Pod>, La
 }
 
 /// EC2 calls of the only node.
-fn calls(cluster: &Cluster) -> u64 {
+pub(super) fn calls(cluster: &Cluster) -> u64 {
     let vpc = cluster.sim().vpc();
     let calls = vpc.ec2_calls().get(cluster.nodes()[0].name());
     calls.map_or(0, |calls| calls.values().sum())
@@ -174,7 +179,7 @@ fn churn(stack: &Stack, work: Work) -> Result<Figures, LabError> {
 }
 
 /// ADD and DEL of each pod; the first are not counted.
-fn pairs(
+pub(super) fn pairs(
     stack: &Stack,
     pods: &mut [Pod],
     remove: bool,

@@ -67,6 +67,12 @@ pub(super) struct Figures {
     /// Routing rules that pods brought, each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ip_rules_per_pod: Option<f64>,
+    /// ADD's p50 with a thousand pods on the node, as a multiple of an empty node's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) add_of_first: Option<f64>,
+    /// The same for DEL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) del_of_first: Option<f64>,
     /// Why there are no figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
@@ -103,6 +109,9 @@ impl Figures {
                 .map(|ms| format!("first ADD after {ms:.0} ms")),
         );
         words.extend(self.ip_rules_per_pod.map(|n| format!("{n:.2} rules a pod")));
+        for (name, times) in [("ADD", self.add_of_first), ("DEL", self.del_of_first)] {
+            words.extend(times.map(|t| format!("{name} {t:.2} times the first's")));
+        }
         words.join(", ")
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn draw(results: &Results) -> String {
             number(row.floor),
             number(row.ours),
             number(Some(row.target)),
-            ratio.map_or("-".into(), |r| format!("{r:.1}x"))
+            ratio
+                .filter(|r| !r.is_nan())
+                .map_or("-".into(), |r| format!("{r:.1}x"))
         ));
     }
     lines.extend(against_ipv4(results));
@@ -77,6 +79,7 @@ fn against_ipv4(results: &Results) -> Vec<String> {
 fn number(value: Option<f64>) -> String {
     match value {
         None => "-".into(),
+        Some(v) if v.is_nan() => "-".into(),
         Some(v) if v == v.trunc() && v.abs() < 1e6 => format!("{v:.0}"),
         Some(v) => format!("{v:.2}"),
     }
@@ -262,6 +265,23 @@ fn rows(results: &Results) -> Vec<Row> {
         ours: results.find("warm_110_secondary", "ours").and_then(rules),
         peer: results.find("warm_110_secondary", "peer").and_then(rules),
     });
+    let of_first: [(&str, Pick); 2] = [
+        ("ADD with 1,000 pods there, of the first's p50", |f| {
+            f.add_of_first
+        }),
+        ("DEL with 1,000 pods there, of the first's p50", |f| {
+            f.del_of_first
+        }),
+    ];
+    rows.extend(of_first.map(|(what, pick)| Row {
+        what,
+        // Nobody has measured the peer's.
+        reference: f64::NAN,
+        floor: None,
+        target: 1.1,
+        ours: results.find("thousandth_prefix", "ours").and_then(pick),
+        peer: results.find("thousandth_prefix", "peer").and_then(pick),
+    }));
     for (what, ours, peer, reference, target) in [
         (
             "size of the plugin, MB",
