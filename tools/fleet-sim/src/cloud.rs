@@ -49,10 +49,7 @@ impl ModelCloud {
         self.life.step("before a call is sent");
         let name = action.name();
         let sent = self.world.elapsed();
-        let eni = match &action {
-            Action::AssignPrivateIpAddresses(r) => Some(r.eni.as_str().to_owned()),
-            _ => None,
-        };
+        let grows = oracle::grows(&action).map(|(eni, family)| (eni.to_owned(), family));
         self.world
             .oracle()
             .sends(sent, &self.node, &self.disk, &action);
@@ -80,8 +77,9 @@ impl ModelCloud {
                 "the connection was closed before an answer came",
             )),
             Ok(Ok(Some(answer))) => {
-                if let Some(eni) = eni {
-                    self.world.oracle().assign_answered(&self.node, &eni);
+                if let Some((eni, family)) = grows {
+                    let call = (eni.as_str(), family);
+                    self.world.oracle().assign_answered(&self.node, call);
                 }
                 self.heard();
                 answer.map_err(|e| CloudError {

@@ -6,12 +6,13 @@ mod books;
 pub(crate) use books::{Eni, Given, enis, given};
 
 use crate::store::Memory;
-use ipam_core::{Intent, Phase};
+use ipam_core::{Family, Intent, Lease, Phase};
 use ipam_engine::ports::Loaded;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
-use vpc_model::request::{Action, EniAttribute};
+use vpc_model::request::{Action, EniAttribute, UnassignIpv6Addresses, UnassignPrivateIpAddresses};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub struct Breach {
 /// A pod that was told an address and has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Living {
-    pub(crate) ip: IpAddr,
+    /// One of each family.
+    pub(crate) ips: Vec<IpAddr>,
     pub(crate) host_if: String,
     /// When it was told.
     pub(crate) since: Duration,
@@ -37,6 +39,18 @@ pub(crate) struct Living {
     pub(crate) broken: bool,
     /// Its lease may have been lost with what the store lost.
     pub(crate) unstored: bool,
+}
+
+impl Living {
+    /// The lease is of all that it was told.
+    pub(crate) fn is_of(&self, lease: &Lease) -> bool {
+        self.ips.iter().all(|ip| lease.addresses.contains(ip))
+    }
+
+    fn is_in(&self, nets: &[IpNet]) -> bool {
+        let among = |ip| nets.iter().any(|net| net.contains(ip));
+        self.ips.iter().any(among)
+    }
 }
 
 /// Node and sandbox.
@@ -56,11 +70,11 @@ pub(crate) struct Oracle {
     pub(crate) living: BTreeMap<PodKey, Living>,
     /// When the last pod with this address ended, and where.
     ended: BTreeMap<IpAddr, (Duration, String)>,
-    /// Addresses that an operator took away, and from which node, as long as EC2 has not given them
-    /// to that node again.
-    by_hand: BTreeSet<(IpAddr, String)>,
-    /// Assigns in doubt, by node and ENI.
-    doubts: BTreeMap<(String, String), Doubt>,
+    /// What an operator took away, and from which node, as long as EC2 has not given it to that node
+    /// again: address by address, IPv6 prefix by prefix.
+    by_hand: BTreeSet<(IpNet, String)>,
+    /// Assigns in doubt, by node, ENI and family.
+    doubts: BTreeMap<(String, String, Family), Doubt>,
     /// Nodes whose store went back in time once: what it forgot can't be held against them.
     /// When it last did.
     pub(crate) forgetful: BTreeMap<String, Duration>,
@@ -78,18 +92,41 @@ impl Oracle {
 
     /// A daemon told a pod its address.
     pub(crate) fn answered(&mut self, now: Duration, told: &Told<'_>) {
-        let ip = told.ip;
         let key: PodKey = (told.node.into(), told.sandbox.into());
+        let ips: Vec<IpAddr> = told.addresses.iter().map(|a| a.ip).collect();
         let known = self.living.get(&key).cloned();
-        if let Some(before) = known.filter(|l| l.ip != ip && !l.unstored && !l.broken) {
-            let what = format!("{key:?} had {} and is told {ip}", before.ip);
+        if let Some(before) = known.filter(|l| l.ips != ips && !l.unstored && !l.broken) {
+            let what = format!("{key:?} had {:?} and is told {ips:?}", before.ips);
             self.breach(now, "a living pod keeps its address", what);
         }
         let again = self.living.contains_key(&key);
+        for address in &told.addresses {
+            self.told_one(now, told, address, &key, again);
+        }
+        let living = Living {
+            broken: ips.iter().any(|ip| self.is_by_hand(told.node, *ip)),
+            ips,
+            host_if: told.host_if.into(),
+            since: now,
+            wired: again,
+            unstored: false,
+        };
+        self.living.insert(key, living);
+    }
+
+    fn told_one(
+        &mut self,
+        now: Duration,
+        told: &Told<'_>,
+        address: &Address,
+        key: &PodKey,
+        again: bool,
+    ) {
+        let ip = address.ip;
         let others: Vec<String> = self
             .living
             .iter()
-            .filter(|(k, l)| **k != key && l.ip == ip)
+            .filter(|(k, l)| *k != key && l.ips.contains(&ip))
             // What an operator took from one node EC2 gives to another.
             .filter(|(k, l)| k.0 == told.node || !l.broken && !self.is_by_hand(told.node, ip))
             .map(|(k, _)| format!("{k:?}"))
@@ -98,7 +135,8 @@ impl Oracle {
             let what = format!("{ip} is told to {key:?} while {other} has it");
             self.breach(now, "no address in two pods", what);
         }
-        if let Some(dev) = told.routed.filter(|dev| *dev != told.host_if || !again) {
+        let routed = address.routed.as_ref();
+        if let Some(dev) = routed.filter(|dev| *dev != told.host_if || !again) {
             let what = format!("{ip} is told to {key:?} while the kernel routes it to {dev}");
             self.breach(now, "an address is given only when no route names it", what);
         }
@@ -111,7 +149,7 @@ impl Oracle {
             }
         }
         let forgot = self.forgetful.contains_key(told.node) || self.is_by_hand(told.node, ip);
-        if told.tracked && !again && !forgot {
+        if address.tracked && !again && !forgot {
             let what = format!("{ip} is told to {key:?} with connections of its last pod");
             self.breach(
                 now,
@@ -134,15 +172,6 @@ impl Oracle {
             let what = format!("{ip} is told to {key:?} and no lease is on the disk");
             self.breach(now, "a lease is durable before it is told", what);
         }
-        let living = Living {
-            ip,
-            host_if: told.host_if.into(),
-            since: now,
-            wired: again,
-            broken: self.is_by_hand(told.node, ip),
-            unstored: false,
-        };
-        self.living.insert(key, living);
     }
 
     /// A pod ended: from now on its address rests.
@@ -150,7 +179,9 @@ impl Oracle {
         let gone = self.living.remove(key);
         // What an operator took, or the store forgot, is anybody's.
         if let Some(living) = gone.filter(|l| !l.broken && !l.unstored) {
-            self.ended.insert(living.ip, (now, key.0.clone()));
+            for ip in living.ips {
+                self.ended.insert(ip, (now, key.0.clone()));
+            }
         }
     }
 
@@ -177,9 +208,9 @@ impl Oracle {
                 !loaded
                     .leases
                     .iter()
-                    .any(|l| l.key.container_id == *sandbox && l.addresses.contains(&living.ip))
+                    .any(|l| l.key.container_id == *sandbox && living.is_of(l))
             })
-            .map(|((_, sandbox), living)| format!("{sandbox} with {}", living.ip))
+            .map(|((_, sandbox), living)| format!("{sandbox} with {:?}", living.ips))
             .collect();
         for pod in lost {
             let what = format!("{node} starts and its disk has no lease for {pod}");
@@ -195,7 +226,7 @@ impl Oracle {
         }
         // Releases of that time are forgotten with their times.
         self.ended.retain(|_, (at, on)| *at < then || on != node);
-        self.doubts.retain(|(on, _), _| on != node);
+        self.doubts.retain(|(on, ..), _| on != node);
     }
 
     /// A daemon is about to send a call: what it is about to do must be on its disk.
@@ -204,12 +235,12 @@ impl Oracle {
             let what = format!("{node} sends {} without {intent}", action.name());
             self.breach(now, "a durable intent before every write", what);
         }
-        if let Action::AssignPrivateIpAddresses(r) = action
-            && let Some(doubt) = self.doubts.get(&(node.into(), r.eni.as_str().into()))
+        if let Some((eni, family)) = grows(action)
+            && let Some(doubt) = self.doubts.get(&(node.into(), eni.into(), family))
         {
             let what = format!(
-                "{node} sends an Assign to {} while that of {:?} is not settled",
-                r.eni, doubt.sent
+                "{node} sends an Assign to {eni} while that of {:?} is not settled",
+                doubt.sent
             );
             self.breach(now, "an Assign in doubt is settled before the next", what);
         }
@@ -226,8 +257,8 @@ impl Oracle {
             .living
             .iter()
             .filter(|((on, _), l)| on == node && !l.broken)
-            .filter(|(_, l)| taken.iter().any(|net| net.contains(&l.ip)))
-            .map(|((_, sandbox), l)| format!("{sandbox} with {}", l.ip))
+            .filter(|(_, l)| l.is_in(&taken))
+            .map(|((_, sandbox), l)| format!("{sandbox} with {:?}", l.ips))
             .collect();
         for pod in robbed {
             let what = format!("{node} gives {} back under {pod}", action.name());
@@ -236,13 +267,19 @@ impl Oracle {
     }
 
     /// EC2 has done an Assign, and nobody knows yet whether the answer will come.
-    pub(crate) fn assigned(&mut self, sent: Duration, node: &str, eni: &str, gave: Vec<String>) {
+    pub(crate) fn assigned(
+        &mut self,
+        sent: Duration,
+        node: &str,
+        (eni, family): (&str, Family),
+        gave: Vec<String>,
+    ) {
         // What it asked for before its store went back it has forgotten.
         if self.forgetful.get(node).is_some_and(|at| *at >= sent) {
             return;
         }
         self.doubts
-            .insert((node.into(), eni.into()), Doubt { sent, gave });
+            .insert((node.into(), eni.into(), family), Doubt { sent, gave });
     }
 
     /// Nobody took anything by hand.
@@ -253,12 +290,12 @@ impl Oracle {
     /// A node hears of EC2 what it has now: nobody's mistake is about that any more.
     pub(crate) fn given_again(&mut self, node: &str, enis: &[books::Eni]) {
         self.by_hand
-            .retain(|(ip, on)| on != node || given(enis, node, *ip) != Given::Here);
+            .retain(|(net, on)| on != node || given(enis, node, net.addr()) != Given::Here);
     }
 
     /// The answer came.
-    pub(crate) fn assign_answered(&mut self, node: &str, eni: &str) {
-        self.doubts.remove(&(node.into(), eni.into()));
+    pub(crate) fn assign_answered(&mut self, node: &str, (eni, family): (&str, Family)) {
+        self.doubts.remove(&(node.into(), eni.into(), family));
     }
 
     /// A Describe that began at `begun` was answered with these ENIs and their blocks.
@@ -268,7 +305,7 @@ impl Oracle {
         node: &str,
         shown: &BTreeMap<String, Vec<String>>,
     ) {
-        self.doubts.retain(|(on, eni), doubt| {
+        self.doubts.retain(|(on, eni, _), doubt| {
             let shows = shown
                 .get(eni)
                 .is_some_and(|blocks| doubt.gave.iter().all(|b| blocks.contains(b)));
@@ -288,24 +325,40 @@ impl Oracle {
     pub(crate) fn hands_in(&self, node: &str, block: &ipam_core::Block) -> bool {
         self.by_hand
             .iter()
-            .any(|(ip, on)| on == node && block.contains(*ip))
+            .any(|(net, on)| on == node && block.contains(net.addr()))
     }
 
     /// Whether an operator took it away.
     pub(crate) fn is_by_hand(&self, node: &str, ip: IpAddr) -> bool {
-        self.by_hand.contains(&(ip, node.to_owned()))
+        match ip {
+            IpAddr::V4(_) => self.by_hand.contains(&(ip.into(), node.to_owned())),
+            IpAddr::V6(_) => self
+                .by_hand
+                .iter()
+                .any(|(net, on)| on == node && net.contains(&ip)),
+        }
     }
 
     /// An operator took these addresses away from a node.
-    pub(crate) fn taken_by_hand(&mut self, node: &str, nets: &[ipnet::IpNet]) {
-        for ip in nets.iter().flat_map(|net| books::addresses(*net)) {
-            self.by_hand.insert((ip, node.into()));
-            self.ended.remove(&ip);
-        }
+    pub(crate) fn taken_by_hand(&mut self, node: &str, nets: &[IpNet]) {
+        let pieces = nets.iter().flat_map(|net| books::pieces(*net));
+        self.by_hand.extend(pieces.map(|net| (net, node.into())));
+        self.ended
+            .retain(|ip, _| !nets.iter().any(|net| net.contains(ip)));
         for ((on, _), living) in &mut self.living {
-            living.broken |= on == node && nets.iter().any(|net| net.contains(&living.ip));
+            living.broken |= on == node && living.is_in(nets);
         }
     }
+}
+
+/// One of a pod's addresses, and what the kernel says to it.
+#[derive(Debug)]
+pub(crate) struct Address {
+    pub(crate) ip: IpAddr,
+    /// By which link.
+    pub(crate) routed: Option<String>,
+    /// The kernel remembers connections of it.
+    pub(crate) tracked: bool,
 }
 
 /// What a pod was told, and what the world says to it at that moment.
@@ -313,14 +366,20 @@ impl Oracle {
 pub(crate) struct Told<'a> {
     pub(crate) node: &'a str,
     pub(crate) sandbox: &'a str,
-    pub(crate) ip: IpAddr,
+    pub(crate) addresses: Vec<Address>,
     pub(crate) host_if: &'a str,
-    pub(crate) routed: Option<&'a str>,
-    /// The kernel remembers connections of it.
-    pub(crate) tracked: bool,
     pub(crate) cooldown: Duration,
     pub(crate) given: &'a [books::Eni],
     pub(crate) store: &'a Memory,
+}
+
+/// The ENI that a call gives blocks to, and their family.
+pub(crate) fn grows(action: &Action) -> Option<(&str, Family)> {
+    match action {
+        Action::AssignPrivateIpAddresses(r) => Some((r.eni.as_str(), Family::V4)),
+        Action::AssignIpv6Addresses(r) => Some((r.eni.as_str(), Family::V6)),
+        _ => None,
+    }
 }
 
 /// Words for the record that a write needs and the disk lacks.
@@ -350,13 +409,10 @@ fn missing_intent(disk: &Memory, action: &Action) -> Option<&'static str> {
             let is = |i: &Intent| *i == Intent::SetDeleteOnTermination;
             (on(r.eni.as_str(), &is), "the intent to modify")
         }
-        Action::AssignPrivateIpAddresses(r) => {
-            let is = |i: &Intent| matches!(i, Intent::Assign { .. });
-            (on(r.eni.as_str(), &is), "the intent to assign")
-        }
-        Action::UnassignPrivateIpAddresses(r) => {
+        Action::UnassignPrivateIpAddresses(UnassignPrivateIpAddresses { eni, .. })
+        | Action::UnassignIpv6Addresses(UnassignIpv6Addresses { eni, .. }) => {
             let is = |i: &Intent| matches!(i, Intent::Unassign { .. });
-            (on(r.eni.as_str(), &is), "the intent to unassign")
+            (on(eni.as_str(), &is), "the intent to unassign")
         }
         Action::DetachNetworkInterface(r) => (
             disk.any_eni(|e| {
@@ -377,7 +433,11 @@ fn missing_intent(disk: &Memory, action: &Action) -> Option<&'static str> {
                 "the intent to delete",
             )
         }
-        _ => (true, ""),
+        _ => {
+            let is = |i: &Intent| matches!(i, Intent::Assign { .. });
+            let there = grows(action).is_none_or(|(eni, _)| on(eni, &is));
+            (there, "the intent to assign")
+        }
     };
     (!there).then_some(words)
 }

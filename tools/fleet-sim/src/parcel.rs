@@ -80,7 +80,7 @@ impl Parcel {
     }
 
     fn note(&self, result: &Result<Response, ApiError>, fate: &Fate) {
-        if let Action::AssignPrivateIpAddresses(r) = &self.action {
+        if let Some(call) = oracle::grows(&self.action) {
             let gave = match result {
                 Ok(Response::AssignedV4 {
                     addresses,
@@ -91,11 +91,14 @@ impl Parcel {
                     .map(ToString::to_string)
                     .chain(prefixes.iter().map(ToString::to_string))
                     .collect(),
+                Ok(Response::AssignedV6 { prefixes, .. }) => {
+                    prefixes.iter().map(ToString::to_string).collect()
+                }
                 _ => Vec::new(),
             };
             self.world
                 .oracle()
-                .assigned(self.sent, &self.node, r.eni.as_str(), gave);
+                .assigned(self.sent, &self.node, call, gave);
         }
         self.world.tell(&self.node, || {
             let outcome = match result {

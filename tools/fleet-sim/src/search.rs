@@ -71,6 +71,15 @@ impl Search {
 }
 
 impl Found {
+    /// Adds what another search found.
+    pub fn join(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.lasted += other.lasted;
+        self.adds += other.adds;
+        self.calls += other.calls;
+        self.failed.extend(other.failed);
+    }
+
     /// Adds a report; answers how many have failed.
     fn take(&mut self, report: Report) -> usize {
         self.seeds += 1;

@@ -14,7 +14,8 @@ pub(crate) struct Eni {
     pub(crate) node: Option<String>,
     pub(crate) mac: [u8; 6],
     pub(crate) subnet: String,
-    pub(crate) primary: IpAddr,
+    /// Its own addresses, of either family: never a pod's.
+    pub(crate) own: Vec<IpAddr>,
     /// Secondary addresses and prefixes.
     pub(crate) blocks: Vec<IpNet>,
     /// Card 0, index 0.
@@ -55,14 +56,16 @@ pub(crate) fn enis(world: &World) -> Vec<Eni> {
             let blocks = single
                 .map(|a| IpNet::V4(Ipv4Net::from(a.address)))
                 .chain(e.v4_prefixes.iter().copied().map(IpNet::V4))
+                .chain(e.v6_prefixes.iter().copied().map(IpNet::V6))
                 .collect();
+            let own = e.v6.iter().copied().map(IpAddr::V6);
             Eni {
                 id: e.id.as_str().into(),
                 attachment: attachment.map(|a| a.id.as_str().into()),
                 node,
                 mac: e.mac.0,
                 subnet: e.subnet.as_str().into(),
-                primary: e.private_ip.into(),
+                own: own.chain([e.private_ip.into()]).collect(),
                 blocks,
                 first: attachment.is_some_and(|a| (a.card, a.device_index) == (0, 0)),
                 made_by_node: e.description.starts_with("aws-K8S-"),
@@ -74,7 +77,7 @@ pub(crate) fn enis(world: &World) -> Vec<Eni> {
 
 /// Whose `ip` is, seen from `node`.
 pub(crate) fn given(enis: &[Eni], node: &str, ip: IpAddr) -> Given {
-    if let Some(eni) = enis.iter().find(|e| e.primary == ip) {
+    if let Some(eni) = enis.iter().find(|e| e.own.contains(&ip)) {
         return Given::Primary(eni.id.clone());
     }
     match enis
@@ -97,6 +100,7 @@ pub(crate) fn taken(action: &Action, enis: &[Eni]) -> Vec<IpNet> {
             .map(|ip| IpNet::V4(Ipv4Net::from(*ip)))
             .chain(r.prefixes.iter().copied().map(IpNet::V4))
             .collect(),
+        Action::UnassignIpv6Addresses(r) => r.prefixes.iter().copied().map(IpNet::V6).collect(),
         Action::DetachNetworkInterface(r) => all(enis
             .iter()
             .find(|e| e.attachment.as_deref() == Some(r.attachment.as_str()))),
@@ -105,11 +109,15 @@ pub(crate) fn taken(action: &Action, enis: &[Eni]) -> Vec<IpNet> {
     }
 }
 
-/// Every address of a block.
-pub(crate) fn addresses(net: IpNet) -> impl Iterator<Item = IpAddr> {
-    let (first, count) = match net {
-        IpNet::V4(net) => (u32::from(net.network()), 1u32 << (32 - net.prefix_len())),
-        IpNet::V6(_) => (0, 0),
-    };
-    (0..count).map(move |n| IpAddr::V4((first + n).into()))
+/// Every address of a block; one of IPv6 as a whole, since it has too many.
+pub(crate) fn pieces(net: IpNet) -> Vec<IpNet> {
+    match net {
+        IpNet::V4(net) => net
+            .subnets(32)
+            .into_iter()
+            .flatten()
+            .map(IpNet::V4)
+            .collect(),
+        IpNet::V6(_) => Vec::from([net]),
+    }
 }

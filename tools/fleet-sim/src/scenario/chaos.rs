@@ -110,7 +110,9 @@ impl Chaos {
                 let mut settings = machine.settings.clone();
                 let change = rng.percent(60);
                 if change {
+                    let families = std::mem::take(&mut settings.policy.families);
                     settings.policy = dice::policy(rng);
+                    settings.policy.families = families;
                 }
                 machine.restart(change.then_some(settings)).await;
                 let policy = &machine.settings.policy;

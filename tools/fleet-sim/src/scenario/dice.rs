@@ -3,6 +3,7 @@
 use super::trouble::Trouble;
 use crate::rng::Rng;
 use crate::settle::settings;
+use ipam_core::Family;
 use ipam_core::plan::Policy;
 use ipam_engine::Settings;
 use ipam_engine::settings::OrphanScope;
@@ -79,15 +80,38 @@ const TYPES: [&str; 7] = [
     "c5.2xlarge",
 ];
 
+/// Seeds below it are of IPv4 alone, as many from it on of IPv6 alone, and then of both, and so on.
+pub const FAMILY_SEEDS: u64 = 1_000_000_000;
+
+/// The families of a seed's pods: not by dice, so that each has seeds of its own.
+fn families(seed: u64) -> Vec<Family> {
+    match seed / FAMILY_SEEDS % 3 {
+        0 => Vec::from([Family::V4]),
+        1 => Vec::from([Family::V6]),
+        _ => Vec::from([Family::V4, Family::V6]),
+    }
+}
+
+/// Has a node serve these families. An old instance type has no prefixes, and those of IPv6 are all
+/// that there is.
+fn of_families(kind: &mut String, policy: &mut Policy, families: &[Family]) {
+    if families.contains(&Family::V6) && kind.starts_with("t2") {
+        *kind = "t3.medium".into();
+    }
+    families.clone_into(&mut policy.families);
+}
+
 /// Throws the dice.
 pub(super) fn throw(rng: &mut Rng, seed: u64) -> Plan {
     let long = rng.percent(3);
     let nodes: Vec<(String, String, Settings)> = (0..*rng.pick(&[1, 1, 1, 2, 3]))
         .map(|n| {
-            let kind = (*rng.pick(&TYPES)).to_owned();
+            let mut kind = (*rng.pick(&TYPES)).to_owned();
+            let mut policy = policy(rng);
+            of_families(&mut kind, &mut policy, &families(seed));
             let settings = Settings {
                 orphans: OrphanScope::Cluster,
-                ..settings(policy(rng))
+                ..settings(policy)
             };
             (format!("n{n}"), kind, settings)
         })
@@ -149,6 +173,10 @@ fn spec(rng: &mut Rng, seed: u64, nodes: &[(String, String, Settings)]) -> VpcSp
     let bits = *rng.pick(&[28, 27, 26, 25, 24, 24, 22, 20]);
     let cidr = Ipv4Net::new_assert([10, 0, 0, 0].into(), bits);
     let mut subnet = SubnetSpec::new(cidr);
+    let six = families(seed).contains(&Family::V6);
+    if six {
+        subnet.ipv6_cidr = "2001:db8::/64".parse().ok();
+    }
     if bits < 27 && rng.percent(20) {
         subnet.reservations.push(reservation(rng, cidr));
     }
@@ -159,6 +187,7 @@ fn spec(rng: &mut Rng, seed: u64, nodes: &[(String, String, Settings)]) -> VpcSp
             .iter()
             .map(|(name, kind, s)| {
                 let mut node = NodeSpec::new(name, kind);
+                node.launch_ipv6_addresses = u32::from(six);
                 if rng.percent(10) {
                     node.launch_addresses = rng.count(1, 3);
                 } else if rng.percent(10)
@@ -172,6 +201,7 @@ fn spec(rng: &mut Rng, seed: u64, nodes: &[(String, String, Settings)]) -> VpcSp
             })
             .collect(),
         latencies: latencies(rng),
+        ipv6_cidr: six.then(|| "2001:db8::/56".parse().ok()).flatten(),
         placement: *rng.pick(&[Placement::Random, Placement::Random, Placement::Lowest]),
         ..VpcSpec::default()
     };

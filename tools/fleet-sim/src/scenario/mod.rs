@@ -11,6 +11,8 @@ mod pods;
 mod trouble;
 mod verdict;
 
+pub use dice::FAMILY_SEEDS;
+
 use crate::oracle::Breach;
 use crate::rng::Rng;
 use crate::story::Story;

@@ -7,7 +7,8 @@ use crate::world::World;
 use ipnet::IpNet;
 use vpc_model::request::{
     Action, AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface,
-    DeleteNetworkInterface, DetachNetworkInterface, UnassignPrivateIpAddresses, WantedV4,
+    DeleteNetworkInterface, DetachNetworkInterface, UnassignIpv6Addresses,
+    UnassignPrivateIpAddresses, WantedV4,
 };
 use vpc_model::{Admission, ApiError, Caller, Response};
 
@@ -68,14 +69,23 @@ fn unassign(world: &World, node: &str, eni: &Eni, rng: &mut Rng) {
         return;
     }
     let block = *rng.pick(&eni.blocks);
-    let IpNet::V4(net) = block else { return };
-    let single = net.prefix_len() == 32;
-    let request = UnassignPrivateIpAddresses {
-        eni: eni.id.as_str().into(),
-        addresses: single.then(|| net.addr()).into_iter().collect(),
-        prefixes: (!single).then_some(net).into_iter().collect(),
+    let id = eni.id.as_str().into();
+    let action = match block {
+        IpNet::V4(net) => {
+            let single = net.prefix_len() == 32;
+            Action::UnassignPrivateIpAddresses(UnassignPrivateIpAddresses {
+                eni: id,
+                addresses: single.then(|| net.addr()).into_iter().collect(),
+                prefixes: (!single).then_some(net).into_iter().collect(),
+            })
+        }
+        IpNet::V6(net) => Action::UnassignIpv6Addresses(UnassignIpv6Addresses {
+            eni: id,
+            addresses: Vec::new(),
+            prefixes: Vec::from([net]),
+        }),
     };
-    if call(world, Action::UnassignPrivateIpAddresses(request)).is_ok() {
+    if call(world, action).is_ok() {
         tell(world, || format!("takes {block} from {}", eni.id));
         world.oracle().taken_by_hand(node, &[block]);
     }

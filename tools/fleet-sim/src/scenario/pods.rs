@@ -3,11 +3,12 @@
 
 use super::machine::Site;
 use crate::node::named;
-use crate::oracle::{self, PodKey, Told};
+use crate::oracle::{self, Address, PodKey, Told};
 use crate::rng::Rng;
 use ipam_core::wiring::{PodWiring, WIRING_VERSION};
 use ipam_core::{AttachmentKey, Mac, PodRef};
 use ipam_engine::{Allocate, Handle, RefusalKind, Release};
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ struct Sandbox {
     key: AttachmentKey,
     pod: PodRef,
     /// What its ADD was answered, for its DEL.
-    up: Option<(IpAddr, String)>,
+    up: Option<(Vec<IpAddr>, String)>,
 }
 
 impl Pod {
@@ -99,16 +100,18 @@ impl Pod {
     async fn add(&mut self, sandbox: &mut Sandbox) -> Option<()> {
         let handle = self.site.kernel.daemon()?;
         let wiring = self.ask(&handle, sandbox).await?;
-        let ip = wiring.pod_addresses.first()?.addr();
-        sandbox.up = Some((ip, wiring.host_if.clone()));
+        let ips: Vec<IpAddr> = wiring.pod_addresses.iter().map(IpNet::addr).collect();
+        sandbox.up = Some((ips.clone(), wiring.host_if.clone()));
         tokio::time::sleep(self.rng.millis(0, 20)).await;
         let key = self.key(sandbox);
         let lives = self.site.world.oracle().living.contains_key(&key);
         if self.over() || !lives || self.rng.percent(2) {
-            self.tell(|| format!("the plugin of {} dies before it wired {ip}", sandbox.id));
+            self.tell(|| format!("the plugin of {} dies before it wired {ips:?}", sandbox.id));
             return None;
         }
-        self.site.kernel.set_route(ip, Some(&wiring.host_if)).await;
+        for ip in ips {
+            self.site.kernel.set_route(ip, Some(&wiring.host_if)).await;
+        }
         if let Some(living) = self.site.world.oracle().living.get_mut(&key) {
             living.wired = true;
         }
@@ -169,38 +172,41 @@ impl Pod {
     /// The oracle's part of an answer.
     fn told(&self, sandbox: &Sandbox, wiring: &PodWiring) {
         let (world, kernel) = (&self.site.world, &self.site.kernel);
-        let Some(ip) = wiring.pod_addresses.first().map(ipnet::IpNet::addr) else {
-            return;
-        };
         let now = world.elapsed();
         let enis = oracle::enis(world);
-        let routed = kernel.tables().routes.get(&ip).cloned();
+        let tables = kernel.tables();
+        let ips = wiring.pod_addresses.iter().map(IpNet::addr);
+        let looked_up = ips.map(|ip| Address {
+            ip,
+            routed: tables.routes.get(&ip).cloned(),
+            tracked: tables.tracked.contains(&ip),
+        });
+        let addresses = looked_up.collect();
+        drop(tables);
         let told = Told {
             node: &self.site.name,
             sandbox: &sandbox.id,
-            ip,
+            addresses,
             host_if: &wiring.host_if,
-            routed: routed.as_deref(),
-            tracked: kernel.tables().tracked.contains(&ip),
             cooldown: self.site.cooldown,
             given: &enis,
             store: &self.site.store,
         };
-        let mac = enis
-            .iter()
-            .find(|e| e.blocks.iter().any(|b| b.contains(&ip)))
-            .map(|e| Mac(e.mac));
         let again = world.oracle().living.contains_key(&self.key(sandbox));
-        let served = again || mac.is_none_or(|mac| kernel.serves(ip, mac));
         let mut oracle = world.oracle();
         oracle.answered(now, &told);
-        if !served && !oracle.is_by_hand(&self.site.name, ip) {
+        for Address { ip, .. } in told.addresses {
             let on = enis
                 .iter()
                 .find(|e| e.blocks.iter().any(|b| b.contains(&ip)));
-            let on = on.map(|e| (&e.id, e.first, Mac(e.mac)));
-            let what = format!("{ip} of {on:?} is told to {} unserved", sandbox.id);
-            oracle.breach(now, "an address is given when the host serves it", what);
+            // The main table serves the first ENI, whatever is wired.
+            let serves = |eni: &oracle::Eni| eni.first || kernel.serves(ip, Mac(eni.mac));
+            let served = again || on.is_none_or(serves);
+            if !served && !oracle.is_by_hand(&self.site.name, ip) {
+                let on = on.map(|e| (&e.id, e.first, Mac(e.mac)));
+                let what = format!("{ip} of {on:?} is told to {} unserved", sandbox.id);
+                oracle.breach(now, "an address is given when the host serves it", what);
+            }
         }
     }
 
@@ -246,7 +252,7 @@ impl Pod {
         let release = Release {
             key: sandbox.key.clone(),
             pod: sandbox.pod.clone(),
-            addresses: sandbox.up.iter().map(|(ip, _)| *ip).collect(),
+            addresses: sandbox.up.iter().flat_map(|(ips, _)| ips.clone()).collect(),
         };
         for _ in 0..30 {
             if self.over() {
@@ -296,14 +302,14 @@ impl Pod {
             false => self.rng.millis(0, 10),
         };
         tokio::time::sleep(wait).await;
-        let Some((ip, host_if)) = &sandbox.up else {
+        let Some((ips, host_if)) = &sandbox.up else {
             return;
         };
         // A new sandbox of the same pod has a veth of the same name.
         if self.site.world.oracle().has_link(&self.site.name, host_if) {
             return;
         }
-        for ip in released.iter().chain([ip]) {
+        for ip in released.iter().chain(ips) {
             self.site.kernel.clear_route(*ip, host_if).await;
         }
         // The veth goes with the pod's namespace.

@@ -6,7 +6,7 @@ use super::machine::Machine;
 use super::operator;
 use crate::oracle::{self, Eni};
 use crate::world::World;
-use ipam_core::{BlockState, Lease, Phase};
+use ipam_core::{BlockState, Family, Lease, Phase};
 use ipam_engine::Snapshot;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -133,10 +133,10 @@ impl<'a> Judge<'a> {
         let mut living: BTreeSet<(String, IpAddr)> = BTreeSet::new();
         let pods = self.world.oracle().living.clone();
         for ((on, sandbox), pod) in pods.iter().filter(|((on, _), _)| on == name) {
-            living.insert((sandbox.clone(), pod.ip));
-            let has = |l: &Lease| l.key.container_id == *sandbox && l.addresses.contains(&pod.ip);
+            living.extend(pod.ips.iter().map(|ip| (sandbox.clone(), *ip)));
+            let has = |l: &Lease| l.key.container_id == *sandbox && pod.is_of(l);
             if !pod.unstored && !self.leases.iter().any(has) {
-                let what = format!("{sandbox} on {on} has {} and no lease", pod.ip);
+                let what = format!("{sandbox} on {on} has {:?} and no lease", pod.ips);
                 self.breach("a living pod keeps its lease", what);
             }
         }
@@ -215,6 +215,19 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// An IPv6 prefix where pods have IPv6 addresses, or a reason. A second one, after a doubt or a stale
+    /// Describe, costs nothing and stays.
+    fn six(&self, snapshot: &Snapshot) {
+        let wanted = self.machine.settings.policy.families.contains(&Family::V6);
+        let blocks = self.on.iter().flat_map(|eni| &eni.blocks);
+        let held = blocks.filter(|net| net.addr().is_ipv6()).count();
+        let excused = self.forgetful || !snapshot.report.is_empty();
+        if wanted && held == 0 && !excused {
+            let what = format!("no IPv6 prefix; {}", snapshot.report.join("; "));
+            self.breach("a node has its IPv6 prefix", what);
+        }
+    }
+
     fn total(&self) -> u32 {
         self.on.iter().map(capacity).sum()
     }
@@ -222,6 +235,10 @@ impl<'a> Judge<'a> {
     /// As many addresses as the settings ask for, or a reason; and no more.
     fn targets(&self, snapshot: &Snapshot) {
         let policy = &self.machine.settings.policy;
+        self.six(snapshot);
+        if !policy.families.contains(&Family::V4) {
+            return;
+        }
         let Some(kind) = instance_type(self.world, &self.machine.instance_type) else {
             return;
         };
@@ -266,7 +283,7 @@ impl<'a> Judge<'a> {
         }
         // A pool of mixed kinds, or one that EC2 refuses something, may have more than it needs.
         let right = |b: &IpNet| (b.prefix_len() < 32) == prefixes;
-        let mixed = self.on.iter().any(|e| !e.blocks.iter().all(right));
+        let mixed = self.on.iter().any(|e| !of_v4(e).all(right));
         if self.forgetful || busy > 0 || mixed || !snapshot.report.is_empty() {
             return;
         }
@@ -292,11 +309,11 @@ impl<'a> Judge<'a> {
         };
         let mut idle = Vec::new();
         for eni in &self.on {
-            let empty = !eni.blocks.iter().any(used);
+            let empty = !of_v4(eni).any(used);
             if empty && !eni.first && eni.made_by_node {
                 idle.push((eni.id.clone(), capacity(eni)));
             }
-            for block in eni.blocks.iter().filter(|b| !used(b)) {
+            for block in of_v4(eni).filter(|b| !used(b)) {
                 if !whole || block.prefix_len() < 32 {
                     idle.push((block.to_string(), size(block)));
                 }
@@ -356,11 +373,16 @@ fn size(net: &IpNet) -> u32 {
 }
 
 fn capacity(eni: &Eni) -> u32 {
-    eni.blocks.iter().map(size).sum()
+    of_v4(eni).map(size).sum()
 }
 
 fn filled(eni: &Eni) -> u32 {
-    u32::try_from(eni.blocks.len()).unwrap_or(u32::MAX)
+    u32::try_from(of_v4(eni).count()).unwrap_or(u32::MAX)
+}
+
+/// Blocks that the targets are about: of IPv6 one is enough for any node.
+fn of_v4(eni: &Eni) -> impl Iterator<Item = &IpNet> {
+    eni.blocks.iter().filter(|net| net.addr().is_ipv4())
 }
 
 fn instance_type(world: &World, name: &str) -> Option<InstanceType> {
