@@ -3,6 +3,7 @@
 use crate::datastore::Datastore;
 use crate::{AttachmentKey, Block, BlockState, EniHandle, Phase, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -15,6 +16,9 @@ pub enum Violation {
     /// The index of owners disagrees with the leases.
     #[error("the index of owners is wrong about {0}")]
     OwnerIndex(IpAddr),
+    /// The index of pods' links disagrees with the leases.
+    #[error("the index of links is wrong about {0}")]
+    LinkIndex(String),
     /// A pod has an interface's own address.
     #[error("{0}, the primary address of an ENI, is leased to {1}")]
     PrimaryLeased(IpAddr, AttachmentKey),
@@ -43,6 +47,7 @@ pub enum Violation {
 pub fn check(store: &Datastore, _now: Timestamp) -> Vec<Violation> {
     let mut found = Vec::new();
     leases(store, &mut found);
+    links(store, &mut found);
     blocks(store, &mut found);
     enis(store, &mut found);
     found
@@ -82,6 +87,24 @@ fn leases(store: &Datastore, found: &mut Vec<Violation>) {
             .keys()
             .filter(|ip| !owners.contains_key(*ip))
             .map(|ip| Violation::OwnerIndex(*ip)),
+    );
+}
+
+fn links(store: &Datastore, found: &mut Vec<Violation>) {
+    let mut links: BTreeMap<&str, u32> = BTreeMap::new();
+    for lease in store.leases.values() {
+        *links.entry(&lease.host_if).or_default() += 1;
+    }
+    let names = links.keys().copied();
+    let names: BTreeSet<&str> = names
+        .chain(store.links.keys().map(String::as_str))
+        .collect();
+    let wrong = |name: &&str| links.get(name) != store.links.get(*name);
+    found.extend(
+        names
+            .into_iter()
+            .filter(wrong)
+            .map(|name| Violation::LinkIndex(name.into())),
     );
 }
 

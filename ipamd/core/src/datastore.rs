@@ -42,7 +42,7 @@ pub struct Datastore {
     /// Leased address -> whose. The one place that makes an address unique.
     pub(crate) owners: BTreeMap<IpAddr, AttachmentKey>,
     /// Leases per host link, likewise: each released address is asked for its link at each turn.
-    links: BTreeMap<String, u32>,
+    pub(crate) links: BTreeMap<String, u32>,
     /// Leased addresses per block, kept with `owners`: a lease must not cost a look at all others.
     pub(crate) used: BTreeMap<Block, u32>,
     /// The last release of each free address of the pool: cooldown, and longest-idle-first after it.

@@ -6,25 +6,9 @@ mod common;
 use common::World;
 use ipam_core::cloud::ErrorClass;
 use ipam_core::outcome::{Done, begin, finish};
-use ipam_core::plan::{Action, Memory, Policy};
+use ipam_core::plan::{Action, Memory};
 use ipam_core::{BlockKind, EniHandle, Family, Timestamp};
 use std::time::Duration;
-
-fn world(minimum_ip: u32) -> World {
-    let policy = Policy {
-        minimum_ip: Some(minimum_ip),
-        ..Policy::default()
-    };
-    let mut world = World::new("m5.large", policy);
-    world.settle();
-    world
-}
-
-/// What the plan asks for of this kind.
-fn planned(world: &World, wanted: impl Fn(&Action) -> bool) -> Action {
-    let plan = world.plan();
-    plan.actions.into_iter().find(wanted).unwrap()
-}
 
 /// Of one address that nobody has.
 fn unassign_one(world: &World) -> Action {
@@ -38,11 +22,11 @@ fn unassign_one(world: &World) -> Action {
 
 /// EC2 does an Assign for pods that wait, and the daemon dies before the answer.
 fn died_in_an_assign() -> (World, EniHandle) {
-    let mut world = world(4);
+    let mut world = World::with_minimum(4);
     while world.add_without_growth() {}
     world.now = world.now + Duration::from_secs(120);
     world.waiting = 2;
-    let assign = planned(&world, |a| matches!(a, Action::Assign { .. }));
+    let assign = world.planned(|a| matches!(a, Action::Assign { .. }));
     begin(&mut world.store, &assign, world.now);
     let Action::Assign {
         handle, eni, count, ..
@@ -101,7 +85,7 @@ fn a_slow_describe_settles_no_doubt() {
 /// The clock was set back while no daemon ran: a doubt lasts no longer than from now on.
 #[test]
 fn a_doubt_is_never_in_the_future() {
-    let mut world = world(4);
+    let mut world = World::with_minimum(4);
     let unassign = unassign_one(&world);
     world.now = world.now + Duration::from_secs(7200);
     begin(&mut world.store, &unassign, world.now);
@@ -115,7 +99,7 @@ fn a_doubt_is_never_in_the_future() {
 /// The daemon died in an Unassign: it may be carried out yet, so nothing else is written there.
 #[test]
 fn an_unanswered_unassign_is_in_doubt_for_a_minute() {
-    let mut world = world(4);
+    let mut world = World::with_minimum(4);
     world.now = world.now + Duration::from_secs(120);
     let unassign = unassign_one(&world);
     begin(&mut world.store, &unassign, world.now);
@@ -150,7 +134,7 @@ fn lost_assign(world: &mut World) -> EniHandle {
 /// A block that somebody else put there, shown while what is shown may be the past.
 #[test]
 fn what_was_held_back_settles_no_doubt() {
-    let mut world = world(4);
+    let mut world = World::with_minimum(4);
     world.now = world.now + Duration::from_secs(120);
     let unassign = unassign_one(&world);
     world.carry_out(&unassign);
@@ -168,7 +152,7 @@ fn what_was_held_back_settles_no_doubt() {
 /// A block of an earlier run, of which an older store knows nothing.
 #[test]
 fn what_the_store_forgot_settles_no_doubt() {
-    let mut world = world(4);
+    let mut world = World::with_minimum(4);
     world.restart();
     world.memory = Memory::new(false, 3, world.now).forgetful(true);
     world.describe_after(1);

@@ -9,22 +9,6 @@ use ipam_core::plan::{Action, Policy};
 use ipam_core::{AttachmentView, Block, BlockState, EniId, EniView, Mac, Phase};
 use std::time::Duration;
 
-fn world(minimum_ip: u32) -> World {
-    let policy = Policy {
-        minimum_ip: Some(minimum_ip),
-        ..Policy::default()
-    };
-    let mut world = World::new("m5.large", policy);
-    world.settle();
-    world
-}
-
-/// What the plan asks for now of this kind.
-fn planned(world: &World, wanted: impl Fn(&Action) -> bool) -> Action {
-    let plan = world.plan();
-    plan.actions.into_iter().find(wanted).unwrap()
-}
-
 /// An ENI of somebody else, or one of ours before it was detached by hand.
 fn stranger(world: &World, block: Block) -> EniView {
     EniView {
@@ -49,9 +33,9 @@ fn stranger(world: &World, block: Block) -> EniView {
 #[test]
 fn two_are_never_at_one_place() {
     for leased in [false, true] {
-        let mut world = world(4);
+        let mut world = World::with_minimum(4);
         world.policy.minimum_ip = Some(14);
-        let create = planned(&world, |a| matches!(a, Action::Create { .. }));
+        let create = world.planned(|a| matches!(a, Action::Create { .. }));
         world.carry_out(&create);
         let view = stranger(&world, Block::address("10.0.99.10".parse().unwrap()));
         let id = view.id.clone();
@@ -64,7 +48,7 @@ fn two_are_never_at_one_place() {
         }
         world.ec2.remove(&id);
 
-        let attach = planned(&world, |a| matches!(a, Action::Attach { .. }));
+        let attach = world.planned(|a| matches!(a, Action::Attach { .. }));
         assert!(matches!(
             attach,
             Action::Attach {
@@ -86,7 +70,7 @@ fn two_are_never_at_one_place() {
 /// secondary one.
 #[test]
 fn the_own_address_of_a_lost_eni_can_be_a_pods() {
-    let mut world = world(14);
+    let mut world = World::with_minimum(14);
     let second = world.store.enis().values().find(|e| !e.primary).unwrap();
     let (lost, handle) = (second.id.clone().unwrap(), second.handle);
     let own = second.address.unwrap().addr();
@@ -113,7 +97,7 @@ fn the_own_address_of_a_lost_eni_can_be_a_pods() {
 /// A Describe told of a loss and of what EC2 did with the address at once: another one follows soon.
 #[test]
 fn a_loss_is_looked_at_again() {
-    let mut world = world(14);
+    let mut world = World::with_minimum(14);
     let second = world.store.enis().values().find(|e| !e.primary).unwrap();
     let (lost, own) = (second.id.clone().unwrap(), second.address.unwrap().addr());
     world.ec2.remove(&lost);
@@ -137,7 +121,7 @@ fn a_loss_is_looked_at_again() {
 /// An instance always has its first interface, whatever a Describe does not show.
 #[test]
 fn the_first_eni_is_never_lost() {
-    let mut world = world(4);
+    let mut world = World::with_minimum(4);
     let first = world.store.primary().unwrap();
     let (handle, blocks) = (first.handle, first.blocks.clone());
     world.ec2.clear();

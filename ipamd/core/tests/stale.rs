@@ -11,12 +11,7 @@ use ipam_core::{Block, BlockState, Eni, EniId, Phase};
 use std::time::Duration;
 
 fn world(minimum_ip: u32) -> World {
-    let policy = Policy {
-        minimum_ip: Some(minimum_ip),
-        ..Policy::default()
-    };
-    let mut world = World::new("m5.large", policy);
-    world.settle();
+    let mut world = World::with_minimum(minimum_ip);
     world.now = world.now + Duration::from_secs(300);
     world.carry_out(&Action::Describe);
     world
@@ -43,17 +38,6 @@ fn lag_behind(world: &mut World, write: &Action, unchanged: impl Fn(&mut World))
     }
 }
 
-/// What the plan asks for of this kind, once it knows which subnets there are.
-fn planned(world: &mut World, wanted: impl Fn(&Action) -> bool) -> Action {
-    let asks = |a: &&Action| matches!(a, Action::DescribeSubnets { .. });
-    if let Some(asks) = world.plan().actions.iter().find(asks) {
-        world.carry_out(asks);
-    }
-    let plan = world.plan();
-    let found = plan.actions.iter().find(|a| wanted(a)).cloned();
-    found.unwrap_or_else(|| panic!("not planned: {plan:?}"))
-}
-
 fn state(world: &World, block: Block) -> Option<BlockState> {
     let enis = world.store.enis().values();
     enis.filter_map(|e| e.blocks.get(&block).copied()).next()
@@ -65,7 +49,7 @@ fn new_addresses_stay() {
         let mut world = world(4);
         let before = world.store.primary().unwrap().blocks.len();
         world.policy.minimum_ip = Some(9);
-        let assign = planned(&mut world, |a| matches!(a, Action::Assign { .. }));
+        let assign = world.planned(|a| matches!(a, Action::Assign { .. }));
         let count = world.total();
         lag_behind(&mut world, &assign, |world| {
             while leased && world.add_without_growth() {}
@@ -80,9 +64,9 @@ fn new_addresses_stay() {
 fn a_new_eni_stays() {
     let mut world = world(4);
     world.policy.minimum_ip = Some(14);
-    let create = planned(&mut world, |a| matches!(a, Action::Create { .. }));
+    let create = world.planned(|a| matches!(a, Action::Create { .. }));
     world.carry_out(&create);
-    let attach = planned(&mut world, |a| matches!(a, Action::Attach { .. }));
+    let attach = world.planned(|a| matches!(a, Action::Attach { .. }));
     lag_behind(&mut world, &attach, |world| {
         assert_eq!(second(world).phase, Phase::Ready);
     });
@@ -104,7 +88,7 @@ fn a_new_eni_keeps_its_place() {
     });
     world.now = world.now + Duration::from_secs(1000);
     world.carry_out(&Action::Describe);
-    let create = planned(&mut world, |a| matches!(a, Action::Create { .. }));
+    let create = world.planned(|a| matches!(a, Action::Create { .. }));
     world.carry_out(&create);
     // Somebody's, which was there for a moment.
     old.id = EniId("eni-by-hand".into());
@@ -112,7 +96,7 @@ fn a_new_eni_keeps_its_place() {
     old.blocks.clear();
     old.address = "10.0.99.9/16".parse().ok();
     world.ec2.insert(old.id.clone(), old.clone());
-    let attach = planned(&mut world, |a| matches!(a, Action::Attach { .. }));
+    let attach = world.planned(|a| matches!(a, Action::Attach { .. }));
     let handle = second(&world).handle;
     world.ec2.remove(&old.id);
     world.carry_out(&attach);
@@ -182,11 +166,11 @@ fn delete_on_termination_is_said_once() {
         (|a| matches!(a, Action::Create { .. })) as fn(&Action) -> bool,
         |a| matches!(a, Action::Attach { .. }),
     ] {
-        let action = planned(&mut world, wanted);
+        let action = world.planned(wanted);
         world.carry_out(&action);
     }
     let says = |a: &Action| matches!(a, Action::SetDeleteOnTermination { .. });
-    let modify = planned(&mut world, says);
+    let modify = world.planned(says);
     lag_behind(&mut world, &modify, |world| {
         assert!(!world.plan().actions.iter().any(says));
     });
@@ -242,7 +226,7 @@ fn a_slow_describe_counts_from_its_beginning() {
     let mut world = world(4);
     world.policy.minimum_ip = Some(9);
     let before = world.ec2.clone();
-    let assign = planned(&mut world, |a| matches!(a, Action::Assign { .. }));
+    let assign = world.planned(|a| matches!(a, Action::Assign { .. }));
     world.carry_out(&assign);
     let written = world.now;
     let count = world.store.primary().unwrap().blocks.len();

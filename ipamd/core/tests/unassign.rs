@@ -7,12 +7,23 @@ use common::World;
 use ipam_core::cloud::ErrorClass;
 use ipam_core::outcome::begin;
 use ipam_core::plan::{Action, Policy};
-use ipam_core::{Block, BlockState};
+use ipam_core::{Block, BlockState, EniHandle, EniId};
 use std::time::Duration;
 
 fn state(world: &World, block: Block) -> Option<BlockState> {
     let primary = world.store.primary().unwrap();
     primary.blocks.get(&block).copied()
+}
+
+/// A pool that has settled a while ago, its primary ENI and one of that one's blocks.
+fn scene() -> (World, EniHandle, EniId, Block) {
+    let mut world = World::new("m5.large", Policy::default());
+    world.settle();
+    world.now = world.now + Duration::from_secs(120);
+    let primary = world.store.primary().unwrap();
+    let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
+    let block = *primary.blocks.keys().next().unwrap();
+    (world, handle, eni, block)
 }
 
 /// EC2 did the first and nobody heard; the second is throttled. The block may be another node's.
@@ -88,13 +99,8 @@ fn no_refusal_is_taken_for_a_yes() {
         Other,
     ] {
         for done in [false, true] {
-            let mut world = World::new("m5.large", Policy::default());
-            world.settle();
-            world.now = world.now + Duration::from_secs(120);
-            let primary = world.store.primary().unwrap();
-            let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
-            let block = *primary.blocks.keys().next().unwrap();
-            let before = primary.blocks.len();
+            let (mut world, handle, eni, block) = scene();
+            let before = world.store.primary().unwrap().blocks.len();
             let unassign = Action::Unassign {
                 handle,
                 eni: eni.clone(),
@@ -189,12 +195,7 @@ fn a_describe_that_lags_does_not_bring_back_what_may_be_gone() {
 #[test]
 fn what_was_given_back_does_not_come_back() {
     for killed in [false, true] {
-        let mut world = World::new("m5.large", Policy::default());
-        world.settle();
-        world.now = world.now + Duration::from_secs(120);
-        let primary = world.store.primary().unwrap();
-        let (handle, eni) = (primary.handle, primary.id.clone().unwrap());
-        let block = *primary.blocks.keys().next().unwrap();
+        let (mut world, handle, eni, block) = scene();
         let blocks = vec![block];
         let stale = world.ec2.clone();
         world.carry_out(&Action::Unassign {

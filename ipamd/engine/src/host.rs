@@ -24,6 +24,8 @@ pub(crate) struct Host {
     retry: Retry,
     /// Why the last apply failed, if it did.
     failure: Option<HostNetError>,
+    /// An apply has succeeded in this run.
+    wired: bool,
 }
 
 impl Host {
@@ -81,6 +83,7 @@ impl Host {
             }
         };
         self.failure = None;
+        self.wired = true;
         self.retry.succeeded();
         let macs: Vec<Mac> = wiring.enis.iter().map(|e| e.mac).collect();
         for (handle, mac) in by_mac(store) {
@@ -104,6 +107,11 @@ impl Host {
     /// Why new blocks can't be used: the kernel refused their wiring the last time.
     pub(crate) const fn failure(&self) -> Option<&HostNetError> {
         self.failure.as_ref()
+    }
+
+    /// Whether the node has been wired in this run.
+    pub(crate) const fn is_wired(&self) -> bool {
+        self.wired
     }
 
     /// When a failed apply is tried again.

@@ -12,8 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 /// How long opening a database may take before it is taken for damaged. A node's is read in
-/// milliseconds.
-const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// milliseconds; but a node that boots may have no processor or disk to spare for many seconds, and to
+/// put a sound database aside costs every lease.
+pub(super) const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// Pages that sled keeps in memory, bytes. The whole state of a node is about 100 kB.
 const CACHE_BYTES: u64 = 256 * 1024;
 

@@ -56,9 +56,13 @@ async fn pods_are_told_that_the_node_cant_be_wired() {
     assert_eq!(refusal.cause, "node_not_wired", "{refusal:?}");
     let told = "the node can't be wired: wiring the host: device or resource busy";
     assert!(refusal.message.contains(told), "{refusal:?}");
+    let status = node.handle().unwrap().status().await.unwrap();
+    assert!(!status.served, "the runtime believes that pods can come");
+    assert!(status.message.contains(told), "{}", status.message);
     node.fail_wirings(0);
     minutes(5).await;
     node.add(2, WAIT).await.unwrap();
+    assert!(node.handle().unwrap().status().await.unwrap().served);
 }
 
 async fn minutes(n: u64) {

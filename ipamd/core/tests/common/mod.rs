@@ -115,6 +115,28 @@ impl World {
         blocks
     }
 
+    /// An m5.large that has settled with so many addresses at least.
+    pub fn with_minimum(minimum_ip: u32) -> Self {
+        let policy = Policy {
+            minimum_ip: Some(minimum_ip),
+            ..Policy::default()
+        };
+        let mut world = Self::new("m5.large", policy);
+        world.settle();
+        world
+    }
+
+    /// What the plan asks for of this kind, once it knows which subnets there are.
+    pub fn planned(&mut self, wanted: impl Fn(&Action) -> bool) -> Action {
+        let asks = |a: &&Action| matches!(a, Action::DescribeSubnets { .. });
+        if let Some(asks) = self.plan().actions.iter().find(asks) {
+            self.carry_out(asks);
+        }
+        let plan = self.plan();
+        let found = plan.actions.iter().find(|a| wanted(a)).cloned();
+        found.unwrap_or_else(|| panic!("not planned: {plan:?}"))
+    }
+
     pub fn plan(&self) -> Plan {
         let input = Input {
             policy: &self.policy,

@@ -50,7 +50,8 @@ impl Served {
 impl Owner {
     /// The pool has an address, or has none since none is wanted and would get one for a pod.
     pub(super) fn look_whether_served(&mut self, now: Timestamp) {
-        if self.served.yes || !self.surveyed || !self.memory.known() {
+        // An address that the node can't route is none.
+        if self.served.yes || !self.surveyed || !self.memory.known() || !self.host.is_wired() {
             return;
         }
         let has = |family: &Family| {
@@ -78,6 +79,8 @@ impl Owner {
         let none_of = |family: &&Family| self.store.tally(**family, now).addresses == 0;
         let message = if !self.surveyed {
             "the kernel's routes have not been read yet".into()
+        } else if let Some(error) = self.host.failure().filter(|_| !self.served.yes) {
+            format!("the node can't be wired: {error}")
         } else if self.policy.families.iter().find(none_of) == Some(&Family::V6) {
             format!("no IPv6 address yet: {}", self.report.why())
         } else if tally.addresses > 0 {

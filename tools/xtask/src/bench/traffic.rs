@@ -60,8 +60,8 @@ pub(super) fn measure(
         let most = effort.counts.iter().copied().max().unwrap_or(2);
         let phase = screen.phase(&format!("{most} pods, {}", mode.word()));
         let mut bed = Bed::make(ours, mode, most)?;
-        let mut peers = peer.map(|p| Bed::make(p, mode, most)).transpose()?;
         phase.done(true, &bed.words());
+        let mut peers = peer.and_then(|p| the_peers(p, mode, most, screen));
         for count in effort.counts {
             bed.shrink_to(*count)?;
             if let Some(peers) = &mut peers {
@@ -75,6 +75,21 @@ pub(super) fn measure(
         }
     }
     Ok(rows)
+}
+
+/// The peer's own node; without one its column is empty, and the others stand.
+fn the_peers(peer: &Stack, mode: Mode, most: u32, screen: &Screen) -> Option<Bed> {
+    let phase = screen.phase(&format!("{most} pods, {}, peer", mode.word()));
+    match Bed::make(peer, mode, most) {
+        Ok(bed) => {
+            phase.done(true, &bed.words());
+            Some(bed)
+        }
+        Err(error) => {
+            phase.done(false, &format!("not measured: {error}"));
+            None
+        }
+    }
 }
 
 fn turns(
