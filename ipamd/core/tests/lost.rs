@@ -5,7 +5,7 @@ mod common;
 
 use common::World;
 use ipam_core::check::check;
-use ipam_core::plan::{Action, Policy};
+use ipam_core::plan::Action;
 use ipam_core::{AttachmentView, Block, BlockState, EniId, EniView, Mac, Phase};
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ mod common;
 use common::World;
 use ipam_core::check::check;
 use ipam_core::outcome::{Done, finish};
-use ipam_core::plan::{Action, Memory, Policy};
+use ipam_core::plan::{Action, Memory};
 use ipam_core::{Block, BlockState, Eni, EniId, Phase};
 use std::time::Duration;
 
