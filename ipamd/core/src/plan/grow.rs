@@ -151,7 +151,9 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
         if missing == 0 || draft.rest_can_wait() {
             break;
         }
-        if held || !can_have(draft, &eni.subnet, kind) {
+        // IMDS may name one for long that EC2's last word left out; what it gets may never reach us.
+        let doubted = draft.input.memory.left_out(eni.handle);
+        if held || doubted || !can_have(draft, &eni.subnet, kind) {
             continue;
         }
         let wanted = room(draft, eni).min(blocks(kind, missing));

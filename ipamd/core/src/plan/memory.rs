@@ -107,6 +107,12 @@ impl Memory {
         self
     }
 
+    /// Whether EC2's last word did not name this ENI: it may be gone.
+    pub(crate) fn left_out(&self, eni: EniHandle) -> bool {
+        self.missing
+            .contains_key(&crate::reconcile::Thing::Eni(eni))
+    }
+
     /// Blocks of this ENI were given back, or may have been, at `at`: what a Describe shows on it
     /// counts again when EC2's lag is over.
     pub(crate) fn gave_back(&mut self, eni: EniHandle, at: Timestamp) {

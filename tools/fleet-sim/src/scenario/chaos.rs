@@ -32,6 +32,8 @@ pub(super) struct Chaos {
     faults: Vec<u64>,
     /// EC2 calls that change something, by node, when the steady time began.
     pub(super) writes_before: Vec<u64>,
+    /// Nodes that EC2 refused something then: what they were waiting for may come.
+    pub(super) short_before: Vec<bool>,
 }
 
 impl Chaos {
@@ -54,6 +56,7 @@ impl Chaos {
             pods: 0,
             faults: Vec::new(),
             writes_before: Vec::new(),
+            short_before: Vec::new(),
         })
     }
 
@@ -248,6 +251,11 @@ impl Chaos {
             self.look_after(false).await;
             if left <= STEADY && self.writes_before.is_empty() {
                 self.writes_before = self.writes();
+                for machine in &self.machines {
+                    let shown = machine.node.snapshot().await;
+                    let short = shown.is_some_and(|s| !s.report.is_empty());
+                    self.short_before.push(short);
+                }
             }
             // The first minutes bring most of what there is to see.
             nap = (nap * 2).min(Duration::from_secs(60)).min(left);

@@ -23,7 +23,9 @@ pub(super) async fn judge(world: &World, chaos: &Chaos) {
         if machine.gone {
             continue;
         }
-        let wrote = steady[at] != chaos.writes_before.get(at).copied().unwrap_or_default();
+        let short = chaos.short_before.get(at).copied().unwrap_or_default();
+        let wrote =
+            steady[at] != chaos.writes_before.get(at).copied().unwrap_or_default() && !short;
         Judge::new(world, machine, wrote).judge().await;
     }
     books(world, chaos);
