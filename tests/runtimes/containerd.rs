@@ -29,6 +29,16 @@ const CALLS: &str = "/run/calls";
 /// While this is there, the plugin `ipamd-tests-fails` fails ADD.
 pub(crate) const FAIL: &str = "/run/fail";
 
+/// Programs that are started beside containerd, by their processes' names.
+const BESIDE: [&str; 6] = [
+    "runtimes",
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kubelet",
+    "cluster",
+];
+
 /// One question: a sandbox waits for its address.
 const LIMIT: Duration = Duration::from_secs(110);
 
@@ -154,6 +164,22 @@ impl Containerd {
         command
     }
 
+    /// A program that will run in containerd's mounts and process namespace, with which it ends.
+    pub(crate) fn beside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.first.to_string(), "--pid", "--mount"])
+            .arg("--")
+            .arg(program)
+            .current_dir("/");
+        command
+    }
+
+    /// Below it are the cgroups of all containers.
+    pub(crate) fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
     /// One question that must be answered; the answer.
     pub(crate) fn done(&self, what: &str, args: &[&str]) -> Result<Value, Failure> {
         let call = self.call(args)?;
@@ -186,7 +212,7 @@ impl Containerd {
 
     /// The sandbox as other tests know pods: with its namespace, and the plugin's result from libcni's
     /// cache.
-    fn pod(&self, name: &str, id: &str) -> Result<Pod, Failure> {
+    pub(crate) fn pod(&self, name: &str, id: &str) -> Result<Pod, Failure> {
         let seen = self.done("look", &["look", id])?;
         ensure(seen["ready"] == true, seen.to_string())?;
         // `/var/run` is a symbolic link, which would be followed from our root.
@@ -237,7 +263,7 @@ impl Containerd {
         for entry in fs::read_dir("/proc")?.flatten() {
             let there = fs::read_link(entry.path().join("ns/pid")).is_ok_and(|ns| ns == space);
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if there && !["runtimes", "containerd"].contains(&name.trim()) {
+            if there && !BESIDE.contains(&name.trim()) {
                 left.push(format!("process {}", name.trim()));
             }
         }

@@ -3,6 +3,7 @@
 //!
 //! The programs are built by `cargo xtask test` from the Go module beside this file.
 
+mod cluster;
 mod contained;
 mod containerd;
 mod strangers;
@@ -26,9 +27,16 @@ fn main() -> std::process::ExitCode {
         test("strangers_on_the_node_get_nothing", strangers::get_nothing),
         test("no_pods_without_net_admin", contained::without_net_admin),
         test("a_contained_daemon_with_ipv6", contained::dual),
+        test("cluster_node_and_pods", cluster::node_and_pods),
+        test("cluster_the_daemon_is_away", cluster::daemon_away),
+        test("cluster_twenty_pods", cluster::twenty_pods),
+        test(
+            "cluster_restarts_under_churn",
+            cluster::restarts_under_churn,
+        ),
     ];
-    // One waits for a minute, and nothing else.
-    run_side_by_side(&tests, 2, Duration::from_secs(180))
+    // Two wait for a minute, and nothing else.
+    run_side_by_side(&tests, 2, Duration::from_secs(300))
 }
 
 const fn test(name: &'static str, run: fn() -> Outcome) -> Test {

@@ -31,7 +31,7 @@ enum Task {
     /// Shows the whole job on real parts: a VPC, daemons, pods, probes.
     Demo(demo::Options),
     /// Runs every check: formatting, lints, architecture, all tests.
-    Test,
+    Test(test::Options),
     /// Measures ADD, DEL, cold and warm bursts, restarts, memory and sizes.
     Bench(bench::Options),
     /// Tells what a pool with given settings settles to.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     // only a process with one thread can.
     let result = match Cli::parse().command {
         Task::Demo(options) => demo::run(&options),
-        Task::Test => test::run(),
+        Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Settle(options) => settle::run(&options),
         Task::Sim(options) => sim::run(&options),

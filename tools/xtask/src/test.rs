@@ -6,6 +6,7 @@
 
 mod arrows;
 mod chains;
+mod cluster;
 mod localstack;
 mod output;
 mod runtimes;
@@ -22,7 +23,7 @@ use step::Runner;
 
 /// Skips that are right, by what they contain, and why. On a machine with Rust, its components and a
 /// Python everything runs.
-const EXPECTED_SKIPS: [(&str, &str); 6] = [
+const EXPECTED_SKIPS: [(&str, &str); 7] = [
     (
         localstack::NO_PYTHON,
         "an ordinary user can't install one; nothing but these tests needs it",
@@ -44,13 +45,28 @@ const EXPECTED_SKIPS: [(&str, &str); 6] = [
         runtimes::NO_ROOT,
         "all else is tested with a runtime on libcni, as anyone",
     ),
+    (
+        cluster::NOT_ASKED,
+        "`cargo xtask test --cluster` builds it and runs them",
+    ),
 ];
+
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only the tests with a kubelet and its API server, which take minutes to build.
+    #[arg(long)]
+    cluster: bool,
+}
 
 /// Runs all steps; goes on after a failed one, so that one run shows everything.
 ///
 /// # Errors
 /// Something that the steps need (a program, cargo itself) can't be had.
-pub(crate) fn run() -> Result<Verdict, TaskError> {
+pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
+    if options.cluster {
+        return cluster::run();
+    }
     let [nft, legacy] = programs::IPTABLES;
     programs::ensure(&[programs::NFT, programs::IP, nft, legacy])?;
     let mut runner = Runner::new();
@@ -86,9 +102,10 @@ pub(crate) fn run() -> Result<Verdict, TaskError> {
         localstack,
         chains,
         runtimes,
+        cluster: None,
     };
     let mut built = Vec::new();
-    runner.step("build tests", || suite::build(&mut built));
+    runner.step("build tests", || suite::build(&mut built, &[]));
     runner.step("tests", || suite::run(&built, &programs));
     runner.step("simulation", crate::sim::check);
     Ok(Verdict::of(runner.summary(&EXPECTED_SKIPS)))

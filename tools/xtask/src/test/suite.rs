@@ -7,6 +7,7 @@
 mod lanes;
 
 use super::chains::Chains;
+use super::cluster::Cluster;
 use super::localstack::LocalStack;
 use super::output::Report;
 use super::runtimes::Runtimes;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs under test; `None` if one could not be built, which is a failure already.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Programs {
     pub(super) daemon: Option<PathBuf>,
     pub(super) plugin: Option<PathBuf>,
@@ -30,6 +31,8 @@ pub(super) struct Programs {
     pub(super) chains: Option<Chains>,
     /// A container runtime.
     pub(super) runtimes: Option<Runtimes>,
+    /// Kubernetes.
+    pub(super) cluster: Option<Cluster>,
 }
 
 impl Programs {
@@ -53,6 +56,9 @@ impl Programs {
         }
         if let Some(runtimes) = &self.runtimes {
             runtimes.tell(command);
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.tell(command);
         }
         // The searches for odd input begin from the same seed in every run, so that a red one is
         // about the change; whoever searches on sets another.
@@ -90,16 +96,22 @@ impl Built {
             folder: folder.to_owned(),
         })
     }
+
+    fn job(&self, name: &str, programs: &Programs) -> Job {
+        let mut command = Command::new(&self.program);
+        command
+            .current_dir(&self.folder)
+            .env("CARGO_MANIFEST_DIR", &self.folder);
+        programs.tell(&mut command);
+        Job::new(name, command)
+    }
 }
 
-/// Compiles every test, with cargo's progress.
-pub(super) fn build(built: &mut Vec<Built>) -> Result<Outcome, TaskError> {
-    let messages = cargo::messages(cargo::cargo([
-        "test",
-        "--workspace",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]))?;
+/// Compiles every test, or those that cargo's arguments `only` choose, with cargo's progress.
+pub(super) fn build(built: &mut Vec<Built>, only: &[&str]) -> Result<Outcome, TaskError> {
+    let all = ["test", "--workspace", "--no-run"];
+    let format = "--message-format=json-render-diagnostics";
+    let messages = cargo::messages(cargo::cargo([&all[..], &[format], only].concat()))?;
     let root = cargo::root();
     built.extend(messages.iter().filter_map(|m| Built::read(m, &root)));
     Ok(Outcome::passed())
@@ -110,14 +122,26 @@ pub(super) fn run(built: &[Built], programs: &Programs) -> Result<Outcome, TaskE
     let mut docs = cargo::cargo(["test", "--workspace", "--doc", "--no-fail-fast"]);
     programs.tell(&mut docs);
     let mut jobs = vec![Job::new("doc tests", docs)];
-    for test in built {
-        let mut command = Command::new(&test.program);
-        command
-            .current_dir(&test.folder)
-            .env("CARGO_MANIFEST_DIR", &test.folder);
-        programs.tell(&mut command);
-        jobs.push(Job::new(&test.name, command));
-    }
+    jobs.extend(built.iter().map(|test| test.job(&test.name, programs)));
+    finish(jobs)
+}
+
+/// Runs the tests whose names have `word` in them.
+pub(super) fn run_named(
+    built: &[Built],
+    programs: &Programs,
+    word: &str,
+) -> Result<Outcome, TaskError> {
+    let job = |test: &Built| {
+        // Under a name of its own: the whole program takes another time.
+        let mut job = test.job(&format!("{} {word}", test.name), programs);
+        job.arg(word);
+        job
+    };
+    finish(built.iter().map(job).collect())
+}
+
+fn finish(jobs: Vec<Job>) -> Result<Outcome, TaskError> {
     let mut report = Report::default();
     lanes::run(jobs, &cargo::target()?, |ended| {
         report.program(&ended.name, ended.took, &ended.words, ended.well);

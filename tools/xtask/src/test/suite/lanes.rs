@@ -38,6 +38,11 @@ impl Job {
             command,
         }
     }
+
+    /// With one more argument.
+    pub(super) fn arg(&mut self, arg: &str) {
+        self.command.arg(arg);
+    }
 }
 
 /// A program that has ended.
