@@ -7,6 +7,7 @@
 mod arrows;
 mod chains;
 mod cluster;
+mod golang;
 mod localstack;
 mod output;
 mod runtimes;

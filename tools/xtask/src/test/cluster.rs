@@ -3,8 +3,8 @@
 //!
 //! That takes minutes, and a gigabyte of Go's caches, the first time: no other command does it.
 
-use super::chains::go;
-use super::runtimes::{self, Runtimes};
+use super::golang::{self, GoPrograms, go};
+use super::runtimes;
 use super::step::{Outcome, Runner};
 use super::suite;
 use crate::cargo;
@@ -54,7 +54,7 @@ pub(super) fn run() -> Result<Verdict, TaskError> {
     runner.step("container runtime", || {
         let outcome = runtimes::set_up(&mut runtimes)?;
         match &runtimes {
-            Some(Runtimes::Skipped(reason)) => Ok(Outcome::failed(reason.clone())),
+            Some(GoPrograms::Skipped(reason)) => Ok(Outcome::failed(reason.clone())),
             _ => Ok(outcome),
         }
     });
@@ -77,8 +77,7 @@ pub(super) fn run() -> Result<Verdict, TaskError> {
 
 fn build() -> Result<Cluster, TaskError> {
     let module = cargo::root().join("tests/runtimes/cluster");
-    let bin = cargo::target()?.join("cluster/bin");
-    std::fs::create_dir_all(&bin).map_err(TaskError::io(format!("making {}", bin.display())))?;
+    let bin = golang::folder("cluster/bin")?;
     eprintln!(
         "   building etcd, kube-apiserver and kubelet into {} (seven minutes at first)",
         bin.display()

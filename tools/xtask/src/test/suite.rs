@@ -6,11 +6,10 @@
 
 mod lanes;
 
-use super::chains::Chains;
 use super::cluster::Cluster;
+use super::golang::GoPrograms;
 use super::localstack::LocalStack;
 use super::output::Report;
-use super::runtimes::Runtimes;
 use super::step::Outcome;
 use crate::cargo;
 use crate::error::TaskError;
@@ -28,9 +27,9 @@ pub(super) struct Programs {
     /// A judge that we did not write.
     pub(super) localstack: Option<LocalStack>,
     /// Other projects' plugins, and a runtime on libcni.
-    pub(super) chains: Option<Chains>,
+    pub(super) chains: Option<GoPrograms>,
     /// A container runtime.
-    pub(super) runtimes: Option<Runtimes>,
+    pub(super) runtimes: Option<GoPrograms>,
     /// Kubernetes.
     pub(super) cluster: Option<Cluster>,
 }
@@ -52,10 +51,10 @@ impl Programs {
             localstack.tell(command);
         }
         if let Some(chains) = &self.chains {
-            chains.tell(command);
+            chains.tell("IPAMD_CHAINS", command);
         }
         if let Some(runtimes) = &self.runtimes {
-            runtimes.tell(command);
+            runtimes.tell("IPAMD_RUNTIMES", command);
         }
         if let Some(cluster) = &self.cluster {
             cluster.tell(command);
