@@ -10,8 +10,10 @@ use ipam_engine::ports::Fut;
 impl KernelNet {
     async fn what_lacks(&self) -> Vec<String> {
         let state = self.state.lock().await;
+        let failure = || state.failure.iter().map(ToString::to_string);
+        // A daemon that has just come knows of nothing amiss: what the last one wired stands.
         let Some(wiring) = &state.wiring else {
-            return vec!["it has not been wired yet".into()];
+            return failure().collect();
         };
         let mut found = match rules::lacking(&self.netlink, &wiring.rules).await {
             Ok(rules) => rules
@@ -30,7 +32,7 @@ impl KernelNet {
             let table = nft::EGRESS_TABLE;
             found.push(format!("nftables tables {table} are not as they were made"));
         }
-        found.extend(state.failure.iter().map(ToString::to_string));
+        found.extend(failure());
         found
     }
 }

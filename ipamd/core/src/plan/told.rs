@@ -1,7 +1,9 @@
 //! Why a pod still waits although a call is under way: what EC2 said the last time.
 
 use super::{Action, Call, Draft, Note, Scope};
+use crate::BlockKind;
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 impl Draft<'_> {
     /// EC2 has not told something yet, and why, also while the next try is under way.
@@ -30,10 +32,19 @@ impl Draft<'_> {
         let begun = begun.filter_map(|handle| self.store.enis.get(handle));
         let next = self.plan.actions.iter();
         let next = next.filter(|a| matches!(a, Action::Create { .. } | Action::Assign { .. }));
-        let scopes: BTreeSet<Scope> = begun
+        let mut scopes: BTreeSet<Scope> = begun
             .flat_map(Scope::of_growth)
             .chain(next.flat_map(|action| Scope::of(action, self.store)))
             .collect();
+        // Single addresses stand in for prefixes that there were none of.
+        let stands_in = scopes.iter().filter_map(|scope| match scope {
+            Scope::Subnet(subnet, BlockKind::Address) if self.prefixes() => {
+                Some(Scope::Subnet(subnet.clone(), BlockKind::Prefix))
+            }
+            _ => None,
+        });
+        let stands_in: Vec<Scope> = stands_in.collect();
+        scopes.extend(stands_in);
         for scope in scopes {
             let Some(hold) = self.input.memory.holds.get(&scope) else {
                 continue;
