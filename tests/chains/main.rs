@@ -126,6 +126,20 @@ fn reference_plugins() -> Outcome {
     scene.nothing_is_left()
 }
 
+/// A pod of each chain: made, checked, on the wire, ended by the first one.
+pub(crate) fn pods_of(chains: [&Chain; 2]) -> Outcome {
+    let mut scene = Scene::ready(spec(Mode::Prefix, "m5.large")?)?;
+    for chain in chains {
+        let mut pod = scene.make_pod()?;
+        succeeded("ADD", &chain.add(&mut pod, "eth0")?)?;
+        succeeded("CHECK", &chain.call("check", &pod, "eth0")?)?;
+        scene.pods.push(pod);
+    }
+    scene.all_agree()?;
+    scene.all_reach()?;
+    end(chains[0], scene)
+}
+
 /// Accepts what the pod sends and gets, by iptables.
 fn firewall() -> Outcome {
     let chain = Chain::changed("plain", |list| {
@@ -134,16 +148,7 @@ fn firewall() -> Outcome {
             plugins.push(more);
         }
     })?;
-    let mut scene = Scene::ready(spec(Mode::Prefix, "m5.large")?)?;
-    for _ in 0..2 {
-        let mut pod = scene.make_pod()?;
-        succeeded("ADD", &chain.add(&mut pod, "eth0")?)?;
-        succeeded("CHECK", &chain.call("check", &pod, "eth0")?)?;
-        scene.pods.push(pod);
-    }
-    scene.all_agree()?;
-    scene.all_reach()?;
-    end(&chain, scene)
+    pods_of([&chain, &chain])
 }
 
 /// libcni DELs what it has cached and GC does not name, then asks the plugins.

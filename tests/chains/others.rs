@@ -1,7 +1,7 @@
 //! Other plugins before and behind ours, and an agent that takes pods' routes over.
 
 use crate::runtime::Chain;
-use crate::{end, on_node};
+use crate::{end, on_node, pods_of};
 use ipamd_tests::{Mode, Outcome, SOON, Scene, ensure, eventually, fail, spec, succeeded};
 use lab::Pod;
 use serde_json::{Value, json};
@@ -87,18 +87,9 @@ fn passed(from: &Pod, to: &Pod) -> Result<u64, Failure> {
 
 /// What Cilium's plugin looks for in the result before it, it finds, in both versions of the specification.
 pub(crate) fn cilium() -> Outcome {
-    let mut scene = Scene::ready(spec(Mode::Prefix, "m5.large")?)?;
     let shipped = Chain::shipped("cilium")?;
     let older = Chain::changed("cilium", |list| list["cniVersions"] = json!(["1.0.0"]))?;
-    for chain in [&shipped, &older] {
-        let mut pod = scene.make_pod()?;
-        succeeded("ADD", &chain.add(&mut pod, "eth0")?)?;
-        succeeded("CHECK", &chain.call("check", &pod, "eth0")?)?;
-        scene.pods.push(pod);
-    }
-    scene.all_agree()?;
-    scene.all_reach()?;
-    end(&shipped, scene)
+    pods_of([&shipped, &older])
 }
 
 /// A plugin before ours has made something else of the pod: its result is passed on, whole, and ours

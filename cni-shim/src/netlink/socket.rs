@@ -27,6 +27,16 @@ pub(crate) struct Answer {
 /// Larger than any single message; the kernel cuts dumps to what the reader takes.
 const BUFFER: usize = 16 * 1024;
 
+/// A socket of rtnetlink in the namespace of the calling thread.
+pub(super) fn route_socket() -> Result<OwnedFd, Errno> {
+    socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )
+}
+
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -36,14 +46,8 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket in the namespace of the calling thread. The kernel binds it at the first send.
     pub(crate) fn open() -> Result<Self, Errno> {
-        let fd = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
         Ok(Self {
-            fd,
+            fd: route_socket()?,
             buffer: Vec::new(),
         })
     }
