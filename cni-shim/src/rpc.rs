@@ -100,6 +100,7 @@ impl<'a> Daemon<'a> {
         deadline: Instant,
     ) -> Result<P, RpcError> {
         let mut patient_until = Instant::now() + patience;
+        let mut tries = 0;
         loop {
             let asked = Instant::now();
             let error = match self.try_call(method, request, deadline) {
@@ -111,7 +112,8 @@ impl<'a> Daemon<'a> {
                 // It was there until now: its restart begins only here.
                 patient_until = now + patience;
             }
-            let pause = pause();
+            let pause = pause(tries);
+            tries += 1;
             if !error.worth_a_retry() || now + pause >= patient_until.min(deadline) {
                 return Err(error);
             }
@@ -202,8 +204,9 @@ impl<'a> Daemon<'a> {
     }
 }
 
-/// 20 to 60 ms: plugins that wait for the same daemon don't come back all at once.
-fn pause() -> Duration {
+/// 20 to 60 ms, after some seconds 100 to 140: a restart is over sooner. Plugins that wait for the same
+/// daemon don't come back all at once.
+fn pause(tries: u64) -> Duration {
     let random = RandomState::new().hash_one(std::process::id());
-    Duration::from_millis(20 + random % 40)
+    Duration::from_millis(20 + tries.min(80) + random % 40)
 }

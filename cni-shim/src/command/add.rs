@@ -13,12 +13,12 @@ use ipam_proto::v1::allocate_reply::Result as Allocated;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// Without `addTimeout` the daemon's own deadline counts (30 s by default); this is for a daemon
-/// that hangs.
-const HANGS: Duration = Duration::from_secs(60);
-
-/// How long a daemon may be away: as long as it would let an ADD wait by default.
-const AWAY: Duration = Duration::from_secs(30);
+/// How long a daemon may be away: longer than its pod takes to be replaced. The kubelet gives a sandbox
+/// twice its `runtimeRequestTimeout`, 4 min by default (`RunPodSandbox` in its CRI client), and containerd
+/// gives a plugin all of it.
+const AWAY: Duration = Duration::from_secs(90);
+/// Then the daemon's own deadline counts (30 s by default), and a daemon may hang.
+const ANSWERS: Duration = Duration::from_secs(60);
 /// Without a daemon in this boot so far: a start takes well under a second, and a runtime that gets
 /// its answer within five can tell the pod why.
 const FIRST_START: Duration = Duration::from_secs(4);
@@ -33,12 +33,12 @@ const RELEASE_TIME: Duration = Duration::from_secs(2);
 /// same time is given the same lease: it must neither take the first one's half-made veth for a
 /// leftover, nor wire an address that the first one releases because it failed.
 pub(crate) fn add(attachment: &Attachment, conf: &Conf) -> Result<Value, CniError> {
-    let timeout = conf.add_timeout.unwrap_or(HANGS);
+    let timeout = conf.add_timeout.unwrap_or(AWAY + ANSWERS);
     let deadline = Instant::now() + timeout;
     // Behind the lock there must be time for the rest; without `addTimeout` for the daemon's.
     let spare = conf
         .add_timeout
-        .map_or(HANGS / 2, |timeout| WIRING_TIME.min(timeout / 4));
+        .map_or(ANSWERS / 2, |timeout| WIRING_TIME.min(timeout / 4));
     // The namespace first: without it there is nothing to lease an address for.
     let mut kernel = Kernel::open(&attachment.netns)?;
     kernel.netns.lock(deadline - spare)?;
@@ -98,9 +98,13 @@ fn allocate(
     };
     // A lease that was given while we gave up stays: it may be that of an earlier ADD of the same
     // attachment, and the runtime sends DEL after each failed ADD.
+    let asked = Instant::now();
     let reply = daemon
         .allocate(&request, patience(conf), deadline)
-        .map_err(|error| no_reply(&error))?;
+        .map_err(|error| {
+            let waited = asked.elapsed().as_secs_f32();
+            no_reply(&error).with(format_args!("waited {waited:.1} s for it"))
+        })?;
     match reply.result {
         None => Err(CniError::new(
             code::PROTOCOL,
