@@ -62,6 +62,13 @@ impl RpcError {
         }
     }
 
+    /// Whether nothing says that the daemon has heard the call: it was away, or something else answers.
+    /// What the daemon refuses in gRPC's words it has heard.
+    #[must_use]
+    pub const fn unheard(&self) -> bool {
+        self.daemon_away() || matches!(self, Self::Reply(_))
+    }
+
     /// Whether the daemon may be there in a moment.
     const fn worth_a_retry(&self) -> bool {
         match self {

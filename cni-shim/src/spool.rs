@@ -3,7 +3,7 @@
 use crate::netns::boot_id;
 use crate::request::{Attachment, Conf};
 use ipam_core::Timestamp;
-use ipam_proto::tombstone::{SPOOL_MAX, Tombstone};
+use ipam_proto::tombstone::{SPOOL_MAX, Tombstone, file_name};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -48,6 +48,12 @@ pub(crate) fn spool(attachment: &Attachment, conf: &Conf) -> io::Result<Spooled>
     }
     fs::File::open(dir)?.sync_all()?;
     Ok(Spooled(path))
+}
+
+/// An ADD of the attachment comes after its noted DEL: that one must not end the lease that this one gets.
+pub(crate) fn withdraw(attachment: &Attachment, conf: &Conf) {
+    // Nearly always there is none.
+    let _ = fs::remove_file(Path::new(&conf.spool_dir).join(file_name(&attachment.key)));
 }
 
 /// A runtime sends a second DEL that knows less: it must not take away what the first one said.

@@ -1,5 +1,5 @@
 //! What the plugin leaves when a DEL finds no daemon: one small file per released attachment, which
-//! the daemon reads and removes at its start.
+//! the daemon reads and removes, at its start and while it lives.
 //!
 //! The file is `<spool directory>/<name>` with [`Tombstone::file_name`], written to a temporary name
 //! (beginning with `.`, which the daemon passes over) and renamed. Its text, one `key=value` a line,
@@ -22,7 +22,9 @@
 //! `address` may be there any number of times, the others once. Unknown keys are passed over, so
 //! that an older daemon reads a newer plugin's file; a file without `end` was cut and is damaged.
 //! **The daemon listens first and drains then.** The plugin writes its file and tries the socket once
-//! more: if that fails too, the daemon that comes next finds the file.
+//! more: if that fails too, the daemon that comes next finds the file, or the one that is there (it hung,
+//! or its socket could not be opened) when it looks again. An ADD of the same attachment removes it: what
+//! it noted is no longer wanted.
 //!
 //! Tombstones of another boot say nothing about today's leases, except when their addresses rest.
 
@@ -67,24 +69,26 @@ pub enum TombstoneError {
     Field(&'static str),
 }
 
+/// The same for the same attachment, so that a repeated DEL replaces its file: an FNV-1a hash of
+/// the key in hex. Never begins with `.`.
+#[must_use]
+pub fn file_name(key: &AttachmentKey) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let parts = [&key.network, &key.container_id, &key.if_name];
+    for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    // The hash tells files apart, the id lets a person find one.
+    let id = key.container_id.bytes().filter(u8::is_ascii_alphanumeric);
+    let id: String = id.take(64).map(char::from).collect();
+    format!("{hash:016x}-{id}")
+}
+
 impl Tombstone {
-    /// The same for the same attachment, so that a repeated DEL replaces its file: an FNV-1a hash of
-    /// the key in hex. Never begins with `.`.
+    /// Its file's: see [`file_name`].
     #[must_use]
     pub fn file_name(&self) -> String {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let parts = [&self.key.network, &self.key.container_id, &self.key.if_name];
-        for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        // The hash tells files apart, the id lets a person find one.
-        let id = self
-            .key
-            .container_id
-            .bytes()
-            .filter(u8::is_ascii_alphanumeric);
-        let id: String = id.take(64).map(char::from).collect();
-        format!("{hash:016x}-{id}")
+        file_name(&self.key)
     }
 
     /// Reads a file's text.

@@ -6,6 +6,7 @@ use crate::error::{CniError, code};
 use crate::reply;
 use crate::request::{Attachment, Conf};
 use crate::rpc::Daemon;
+use crate::spool::withdraw;
 use crate::wire::Kernel;
 use ipam_core::wiring::{PodWiring, WIRING_VERSION};
 use ipam_proto::v1;
@@ -96,6 +97,7 @@ fn allocate(
         veth_prefix: conf.veth_prefix.clone(),
         mtu: conf.mtu,
     };
+    withdraw(attachment, conf);
     // A lease that was given while we gave up stays: it may be that of an earlier ADD of the same
     // attachment, and the runtime sends DEL after each failed ADD.
     let asked = Instant::now();

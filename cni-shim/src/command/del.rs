@@ -58,7 +58,7 @@ pub(crate) fn del(attachment: &Attachment, conf: &Conf) -> Result<(), CniError> 
     let mut remains = Remains::default();
     match daemon.release(&request, Instant::now() + DEADLINE) {
         Ok(reply) => remains.named_by_daemon(reply)?,
-        Err(error) if error.daemon_away() => {
+        Err(error) if error.unheard() => {
             if let Some(reply) = leave_word(attachment, conf, &request, &no_reply(&error))? {
                 remains.named_by_daemon(reply)?;
             }
@@ -101,18 +101,14 @@ fn leave_word(
     request: &v1::ReleaseRequest,
     away: &CniError,
 ) -> Result<Option<v1::ReleaseReply>, CniError> {
-    let spooled = match spool(attachment, conf) {
-        Ok(spooled) => spooled,
-        // The runtime tells of no result: this is the second DEL, or one of what never was.
-        Err(_) if conf.prev_result.is_none() => return Ok(None),
-        Err(error) => {
-            let msg = format!(
-                "{}, and the release can't be kept in {}",
-                away.msg, conf.spool_dir
-            );
-            return Err(CniError::new(code::TRY_AGAIN_LATER, msg).with(error));
-        }
-    };
+    // Success would lose the release, also where no result is told: the runtime may have lost that.
+    let spooled = spool(attachment, conf).map_err(|error| {
+        let msg = format!(
+            "{}, and the release can't be kept in {}",
+            away.msg, conf.spool_dir
+        );
+        CniError::new(code::TRY_AGAIN_LATER, msg).with(error)
+    })?;
     let reply = Daemon::at(&conf.socket)
         .release_now(request, Instant::now() + SECOND)
         .ok();

@@ -8,6 +8,7 @@ mod del;
 mod faults;
 mod fuzz;
 mod see;
+mod socket;
 mod together;
 mod world;
 
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         faults: netns_gone, own_netns, not_a_netns, stranger_in_the_pod, stranger_on_the_host, strangers_index_is_like_ours,
                 route_is_anothers, refusal, unknown_wiring_version, daemon_absent, daemon_restarts,
                 daemon_hangs, failed_step_is_undone, nonsense_is_not_begun, check_sees_damage, status;
+        socket: every_failure_is_noted, what_can_not_be_noted_fails, an_add_takes_its_note_away;
         together: two_adds_of_each_pod, one_fails_and_releases, add_waits_for_another,
                   del_waits_a_moment, failed_add_of_a_live_pod;
         fuzz: requests, wirings, replies;
