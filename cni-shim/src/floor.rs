@@ -20,7 +20,7 @@ pub fn run(arguments: &[String]) -> Result<(), CniError> {
                 &lease,
                 PodInput {
                     mtu: MTU_DEFAULT,
-                    before: 0,
+                    place: 0,
                 },
             );
             Kernel::open(netns)?

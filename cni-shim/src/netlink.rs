@@ -10,7 +10,7 @@ pub(crate) mod verbs;
 
 pub(crate) use batch::Batch;
 pub(crate) use news::News;
-pub(crate) use parse::{Address, FibRoute, Link, Neighbour};
+pub(crate) use parse::{Address, FibRoute, FibRule, Link, Neighbour};
 pub(crate) use socket::{Answer, Socket};
 
 use nix::errno::Errno;
@@ -87,6 +87,11 @@ impl Socket {
         let mut routes = self.dump(uapi::RTM_GETROUTE, uapi::AF_INET, parse::route)?;
         routes.extend(self.dump(uapi::RTM_GETROUTE, uapi::AF_INET6, parse::route)?);
         Ok(routes)
+    }
+
+    /// All routing rules of this namespace, of both families.
+    pub(crate) fn rules(&mut self) -> Result<Vec<FibRule>, Errno> {
+        self.dump(uapi::RTM_GETRULE, uapi::AF_UNSPEC, parse::rule)
     }
 
     /// All neighbour entries of this namespace.

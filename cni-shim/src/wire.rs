@@ -11,7 +11,7 @@ use crate::error::{CniError, code};
 use crate::netlink::{Batch, Link, Socket, link_of, uapi, verbs};
 use crate::netns::Netns;
 use crate::undo::Undo;
-use ipam_core::wiring::{PodWiring, Sysctl};
+use ipam_core::wiring::{PodWiring, Rule, Sysctl};
 use nix::errno::Errno;
 use std::fs;
 use std::io;
@@ -176,8 +176,29 @@ impl Kernel {
         }
         self.pod
             .run(batch)
-            .map(drop)
-            .map_err(|(n, errno)| failed(&pod_step(w, n), errno))
+            .map_err(|(n, errno)| failed(&pod_step(w, n), errno))?;
+        // Last, since they do not go with the link. One that is there already is as good.
+        match self.pod_rules(&w.pod_rules, verbs::Change::Add) {
+            Ok(()) => Ok(()),
+            Err(errno) => {
+                // What could not be added can't be taken away, and the link goes in any case.
+                let _ = self.pod_rules(&w.pod_rules, verbs::Change::Delete);
+                Err(failed("add a rule in the pod", errno))
+            }
+        }
+    }
+
+    /// Adds rules in the pod, or takes them away; the first failure, after all were tried.
+    fn pod_rules(&mut self, rules: &[Rule], change: verbs::Change) -> Result<(), Errno> {
+        let mut batch = Batch::default();
+        for rule in rules {
+            verbs::rule(&mut batch, change, rule);
+        }
+        let answers = self.pod.exchange(batch)?;
+        let mut errors = answers.iter().filter_map(|answer| answer.error);
+        errors
+            .find(|errno| *errno != Errno::EEXIST)
+            .map_or(Ok(()), Err)
     }
 }
 

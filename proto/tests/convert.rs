@@ -102,6 +102,7 @@ fn wiring() -> impl Strategy<Value = PodWiring> {
         host_neighbours: lists.1.iter().rev().cloned().collect(),
         pod_neighbours: lists.1,
         host_routes: lists.2,
+        pod_rules: lists.3.iter().rev().cloned().collect(),
         host_rules: lists.3,
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! The programs are built by `cargo xtask test` from the Go module beside this file.
 
+mod further;
 mod others;
 mod runtime;
 
@@ -10,9 +11,7 @@ use ipamd_tests::{Mode, Outcome, Scene, ensure, fail, spec, succeeded};
 use lab::Pod;
 use runtime::{Chain, first};
 use serde_json::{Value, json};
-use std::net::{IpAddr, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
 use vpc_sim::testing::{Failure, Test, run};
 
 fn main() -> std::process::ExitCode {
@@ -24,7 +23,11 @@ fn main() -> std::process::ExitCode {
         test("gc_with_survivors", gc_with_survivors),
         test("the_daemon_installs_it", installed),
         test("policy_is_left_to_others", policy),
-        test("a_further_interface", further_interface),
+        test("a_further_interface", further::interface),
+        test(
+            "further_interfaces_with_both_families",
+            further::both_families,
+        ),
         test("the_same_name_again_and_again", stateful_set),
         test("bandwidth_is_limited", others::bandwidth),
         test("cilium_behind_us", others::cilium),
@@ -269,69 +272,6 @@ fn policy() -> Outcome {
     end(&chain, scene)
 }
 
-/// As Multus makes it: the same pod gets `net1` by the same plugin, with a VPC address of its own. The
-/// first interface keeps the default route.
-fn further_interface() -> Outcome {
-    let first = Chain::shipped("multus")?;
-    let mut scene = Scene::ready(spec(Mode::Prefix, "m5.large")?)?;
-    for _ in 0..2 {
-        let mut pod = scene.make_pod()?;
-        succeeded("ADD", &first.add(&mut pod, "eth0")?)?;
-        scene.pods.push(pod);
-    }
-    for version in ["1.0.0", "1.1.0"] {
-        let second = Chain::changed("multus", |list| {
-            list["name"] = "second".into();
-            list["cniVersions"] = json!([version]);
-        })?;
-        let add = second.add(&mut scene.pods[0], "net1")?;
-        succeeded("ADD of net1", &add)?;
-        succeeded(
-            "CHECK of net1",
-            &second.call("check", &scene.pods[0], "net1")?,
-        )?;
-        succeeded(
-            "CHECK of eth0",
-            &first.call("check", &scene.pods[0], "eth0")?,
-        )?;
-        let result = add.json();
-        ensure(
-            result["ips"][0]["gateway"] == "169.254.1.1",
-            format!("{result}"),
-        )?;
-        let main = |route: &Value| route["table"].is_null();
-        let routes = result["routes"].as_array().cloned().unwrap_or_default();
-        ensure(!routes.iter().any(main), format!("{result}"))?;
-        let text = result["ips"][0]["address"].as_str().unwrap_or_default();
-        let address = text.split('/').next().unwrap_or_default().parse();
-        let address: IpAddr = address.map_err(|_| Failure::Wrong(format!("{result}")))?;
-        ensure(
-            !scene.pods[0].addresses().contains(&address),
-            "the same address",
-        )?;
-        ensure(
-            reaches_at(&scene.pods[1], &scene.pods[0], address)?,
-            "net1 is not reached",
-        )?;
-        ensure(
-            reaches(&scene.pods[1], &scene.pods[0])?,
-            "eth0 is not reached",
-        )?;
-        let del = second.del(&mut scene.pods[0], "net1")?;
-        succeeded("DEL of net1", &del)?;
-        ensure(reaches(&scene.pods[1], &scene.pods[0])?, "eth0 went too")?;
-        let netns = scene.pods[0].netns.as_ref().map(|ns| ns.net().clone());
-        if let Some(netns) = netns {
-            let mut ip = Command::new("ip");
-            ip.args(["link", "del", "net1"]);
-            netns.output(ip)?;
-        }
-    }
-    scene.all_agree()?;
-    scene.all_reach()?;
-    end(&first, scene)
-}
-
 /// A StatefulSet's pod: the new one's ADD and the old one's DEL are asked for at once, and a second DEL of the
 /// old one comes late. Each ADD succeeds, with no second one.
 fn stateful_set() -> Outcome {
@@ -387,27 +327,10 @@ pub(crate) fn on_node(scene: &Scene, program: &str, args: &[&str]) -> Result<Str
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// Whether a datagram arrives.
+/// Whether a datagram arrives, and an answer.
 fn reaches(from: &Pod, to: &Pod) -> Result<bool, Failure> {
-    match to.address() {
-        Some(ip) => reaches_at(from, to, ip),
-        None => fail("a pod without an address"),
+    match (from.address(), to.address()) {
+        (Some(here), Some(there)) => Ok(further::answered((from, here), (to, there))?.is_ok()),
+        _ => fail("a pod without an address"),
     }
-}
-
-/// The same for one of the pod's addresses.
-fn reaches_at(from: &Pod, to: &Pod, ip: IpAddr) -> Result<bool, Failure> {
-    let (Some(from), Some(target)) = (&from.netns, &to.netns) else {
-        return fail("a pod without a namespace");
-    };
-    let receiver = target.net().run(move || UdpSocket::bind((ip, 0)))??;
-    receiver.set_read_timeout(Some(Duration::from_millis(400)))?;
-    let sender = from.net().run(|| UdpSocket::bind("0.0.0.0:0"))??;
-    for _ in 0..3 {
-        sender.send_to(b"?", receiver.local_addr()?)?;
-        if receiver.recv(&mut [0; 8]).is_ok() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -4,7 +4,7 @@
 use super::no_reply;
 use crate::error::{CniError, code};
 use crate::netlink::{Batch, Socket, verbs};
-use crate::netns::Netns;
+use crate::netns::{Netns, NetnsError};
 use crate::request::{Attachment, Conf, PrevResult};
 use crate::rpc::Daemon;
 use crate::spool::spool;
@@ -42,6 +42,8 @@ struct Remains {
     links: Vec<(String, Option<Mac>)>,
     addresses: Vec<IpAddr>,
     rules: Vec<Rule>,
+    /// In the pod's namespace: a further interface's. It may go while the pod stays.
+    pod_rules: Vec<Rule>,
 }
 
 /// Releases and cleans up. An attachment that nobody knows is gone already; with the daemon away the
@@ -72,9 +74,10 @@ pub(crate) fn del(attachment: &Attachment, conf: &Conf) -> Result<(), CniError> 
     // release doesn't wait for it, since it is what ends an ADD that waits for an address. A
     // namespace that is gone, or locked for longer, keeps no route from being removed.
     let netns = Netns::open(&attachment.netns);
-    let _ = netns
-        .as_ref()
-        .map(|netns| netns.lock(Instant::now() + WIRING_TIME));
+    if let Ok(netns) = &netns {
+        let _ = netns.lock(Instant::now() + WIRING_TIME);
+        remains.clear_pod(netns)?;
+    }
     remains.clear()
 }
 
@@ -84,7 +87,7 @@ pub(crate) fn forget(host_if: &str, addresses: Vec<IpAddr>) -> Result<(), CniErr
     Remains {
         links: vec![(host_if.to_owned(), None)],
         addresses,
-        rules: Vec::new(),
+        ..Remains::default()
     }
     .clear()
 }
@@ -132,6 +135,29 @@ impl Remains {
         for rule in reply.host_rules {
             self.rules.push(Rule::try_from(rule).map_err(unreadable)?);
         }
+        for rule in reply.pod_rules {
+            self.pod_rules
+                .push(Rule::try_from(rule).map_err(unreadable)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the rules in the pod away. A namespace that is just going is as good.
+    fn clear_pod(&self, netns: &Netns) -> Result<(), CniError> {
+        if self.pod_rules.is_empty() {
+            return Ok(());
+        }
+        let mut pod = match netns.enter(Socket::open) {
+            Ok(Ok(pod)) => pod,
+            // The host's routes must not be looked for in the pod.
+            Err(lost @ NetnsError::Lost(_)) => return Err(lost.into()),
+            _ => return Ok(()),
+        };
+        let mut batch = Batch::default();
+        for rule in &self.pod_rules {
+            verbs::rule(&mut batch, verbs::Change::Delete, rule);
+        }
+        drop(pod.exchange(batch));
         Ok(())
     }
 

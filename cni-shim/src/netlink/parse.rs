@@ -2,10 +2,10 @@
 
 use super::socket::Record;
 use super::uapi::{
-    AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND,
-    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MTU, NDA_DST, NDA_LLADDR, NETNSA_NSID,
-    NLA_TYPE_MASK, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTM_NEWADDR, RTM_NEWLINK,
-    RTM_NEWNEIGH, RTM_NEWNSID, RTM_NEWROUTE,
+    AF_INET, AF_INET6, FRA_PRIORITY, FRA_SRC, FRA_TABLE, IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS,
+    IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MTU, NDA_DST,
+    NDA_LLADDR, NETNSA_NSID, NLA_TYPE_MASK, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTM_NEWADDR,
+    RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWNSID, RTM_NEWROUTE, RTM_NEWRULE,
 };
 use ipam_core::Mac;
 use ipnet::IpNet;
@@ -42,6 +42,14 @@ pub(crate) struct FibRoute {
     pub(crate) table: u32,
     /// `RTN_*`
     pub(crate) kind: u8,
+}
+
+/// A routing rule, as far as wiring names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FibRule {
+    pub(crate) priority: u32,
+    pub(crate) from: Option<IpNet>,
+    pub(crate) table: u32,
 }
 
 /// A neighbour entry.
@@ -170,6 +178,29 @@ pub(crate) fn route(record: &Record) -> Option<FibRoute> {
         index,
         table,
         kind,
+    })
+}
+
+/// `struct fib_rule_hdr`.
+pub(crate) fn rule(record: &Record) -> Option<FibRule> {
+    let body = &record.body;
+    if record.kind != RTM_NEWRULE {
+        return None;
+    }
+    let length = *body.get(2)?;
+    let (mut from, mut table, mut priority) = (None, u32::from(*body.get(4)?), 0);
+    for (kind, value) in attributes(body, 12) {
+        match kind {
+            FRA_SRC => from = Some(IpNet::new(ip(value)?, length).ok()?),
+            FRA_TABLE => table = u32_at(value, 0)?,
+            FRA_PRIORITY => priority = u32_at(value, 0)?,
+            _ => {}
+        }
+    }
+    Some(FibRule {
+        priority,
+        from,
+        table,
     })
 }
 

@@ -23,6 +23,7 @@ pub(crate) const RTM_NEWNEIGH: u16 = 28;
 pub(crate) const RTM_GETNEIGH: u16 = 30;
 pub(crate) const RTM_NEWRULE: u16 = 32;
 pub(crate) const RTM_DELRULE: u16 = 33;
+pub(crate) const RTM_GETRULE: u16 = 34;
 pub(crate) const RTM_NEWNSID: u16 = 88;
 pub(crate) const RTM_GETNSID: u16 = 90;
 

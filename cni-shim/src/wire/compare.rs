@@ -1,7 +1,7 @@
 //! Is the kernel as the wiring says? For CHECK, and for an ADD that finds its work done.
 
 use super::Kernel;
-use crate::netlink::{FibRoute, Link, uapi};
+use crate::netlink::{FibRoute, FibRule, Link, uapi};
 use ipam_core::Mac;
 use ipam_core::wiring::{PodWiring, Route};
 use nix::errno::Errno;
@@ -122,6 +122,7 @@ fn pod_side(
             ));
         }
     }
+    pod_rules(kernel, wiring, found)?;
     let neighbours = kernel.pod.neighbours()?;
     for wanted in &wiring.pod_neighbours {
         let there = neighbours.iter().any(|n| {
@@ -134,6 +135,33 @@ fn pod_side(
             found.push(format!(
                 "the pod has no permanent neighbour {} {}",
                 wanted.ip, wanted.mac
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Only a further interface has any.
+fn pod_rules(
+    kernel: &mut Kernel,
+    wiring: &PodWiring,
+    found: &mut Vec<String>,
+) -> Result<(), Errno> {
+    if wiring.pod_rules.is_empty() {
+        return Ok(());
+    }
+    let rules = kernel.pod.rules()?;
+    for wanted in &wiring.pod_rules {
+        let there = |rule: &FibRule| {
+            rule.priority == wanted.priority
+                && rule.from == wanted.from
+                && rule.table == wanted.table
+        };
+        if !rules.iter().any(there) {
+            let from = wanted.from.map_or_else(String::new, |net| net.to_string());
+            found.push(format!(
+                "the pod has no rule {}: from {from} lookup {}",
+                wanted.priority, wanted.table
             ));
         }
     }

@@ -2,7 +2,7 @@
 //! left to it: then all is undone. Here is what it would take, and what could not be undone.
 
 use crate::error::{CniError, code};
-use ipam_core::wiring::{PodWiring, Sysctl};
+use ipam_core::wiring::{PodWiring, Rule, Sysctl};
 use std::path::{Component, Path};
 
 /// Entries of any list. A pod has a few; the kernel's answers to thousands of requests at once would
@@ -32,6 +32,7 @@ fn problem(w: &PodWiring) -> Option<String> {
     let lengths = [
         w.pod_addresses.len(),
         w.pod_routes.len(),
+        w.pod_rules.len(),
         w.pod_neighbours.len(),
         w.host_neighbours.len(),
         w.host_routes.len(),
@@ -50,6 +51,14 @@ fn problem(w: &PodWiring) -> Option<String> {
     let mut devices = on_host.chain(in_pod.map(|dev| (dev, &w.pod_if)));
     if let Some((dev, _)) = devices.find(|(dev, own)| dev != own) {
         return Some(format!("{:?} is not an end of this veth", shown(dev)));
+    }
+    // Rules stay when the link goes: those of others' traffic could not be told from the pod's own.
+    let own = |rule: &Rule| {
+        rule.from
+            .is_some_and(|from| w.pod_addresses.contains(&from))
+    };
+    if !w.pod_rules.iter().all(own) {
+        return Some("a rule in the pod for other addresses than its own".into());
     }
     let mut settings = w.host_sysctls.iter().chain(&w.pod_sysctls);
     let odd = settings.find(|setting| !is_of_network(setting))?;

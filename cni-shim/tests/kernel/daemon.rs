@@ -146,7 +146,7 @@ impl State {
         } else {
             request.mtu
         };
-        let wiring = pod_wiring(&lease, PodInput { mtu, before: 0 });
+        let wiring = pod_wiring(&lease, PodInput { mtu, place: 0 });
         self.leases.insert(key_of, wiring.clone());
         Some(wiring)
     }

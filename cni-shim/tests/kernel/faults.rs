@@ -217,7 +217,7 @@ pub(crate) fn daemon_hangs() -> Outcome {
 /// Each step that the kernel can refuse, after others were done.
 pub(crate) fn failed_step_is_undone() -> Outcome {
     type Spoil = fn(&mut ipam_proto::v1::PodWiring);
-    let steps: [(&str, Spoil); 6] = [
+    let steps: [(&str, Spoil); 7] = [
         ("create veth", |w| w.mtu = 100_000),
         ("create veth", |w| w.host_mac = "01:00:00:00:00:01".into()),
         ("set net/ipv6/conf/none/forwarding", |w| {
@@ -235,15 +235,25 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
             };
             w.host_rules = vec![rule.clone(), rule];
         }),
+        ("add a rule in the pod", |w| {
+            let good = own_rule(w);
+            let bad = ipam_proto::v1::Rule {
+                v6: true,
+                ..good.clone()
+            };
+            w.pod_rules = vec![good, bad];
+        }),
     ];
     let scene = Scene::new()?;
     let rules = see::rules(&scene.host);
+    let in_pod = see::rules(&scene.pod);
     for (words, spoil) in steps {
         scene.daemon.state().spoil = Some(spoil);
         let msg = scene.runtime.add(&scene.pod).error(101);
         assert!(msg.contains(words), "{words:?} in {msg:?}");
         assert_nothing(&scene);
         assert_eq!(see::rules(&scene.host), rules, "{words}");
+        assert_eq!(see::rules(&scene.pod), in_pod, "{words}");
     }
     scene.daemon.state().spoil = None;
     scene.runtime.add(&scene.pod).ok();
@@ -254,7 +264,7 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
 /// What the kernel might take, and nobody could undo, is not even begun.
 pub(crate) fn nonsense_is_not_begun() -> Outcome {
     type Spoil = fn(&mut ipam_proto::v1::PodWiring);
-    let nonsense: [(&str, Spoil); 8] = [
+    let nonsense: [(&str, Spoil); 9] = [
         ("../x", |w| w.pod_sysctls.push(sysctl("../x"))),
         ("/etc/passwd", |w| w.pod_sysctls.push(sysctl("/etc/passwd"))),
         ("kernel/panic", |w| {
@@ -265,6 +275,13 @@ pub(crate) fn nonsense_is_not_begun() -> Outcome {
         ("ens5", |w| {
             w.host_neighbours = w.pod_neighbours.clone();
             w.host_neighbours[0].dev = "ens5".into();
+        }),
+        ("other addresses", |w| {
+            let rule = own_rule(w);
+            w.pod_rules = vec![ipam_proto::v1::Rule {
+                from: "0.0.0.0/0".into(),
+                ..rule
+            }];
         }),
         ("eni%d", |w| w.host_if = "eni%d".into()),
         ("65 entries", |w| {
@@ -279,6 +296,16 @@ pub(crate) fn nonsense_is_not_begun() -> Outcome {
         assert_nothing(&scene);
     }
     Ok(())
+}
+
+/// As a further interface has it.
+fn own_rule(w: &ipam_proto::v1::PodWiring) -> ipam_proto::v1::Rule {
+    ipam_proto::v1::Rule {
+        priority: 1536,
+        from: w.pod_addresses[0].clone(),
+        table: 101,
+        ..Default::default()
+    }
 }
 
 fn sysctl(key: &str) -> ipam_proto::v1::Sysctl {

@@ -1,7 +1,7 @@
 //! What callers ask of the engine, and the bounded door through which they ask.
 
 use crate::ports::KernelEvent;
-use ipam_core::wiring::PodWiring;
+use ipam_core::wiring::{PodWiring, Rule};
 use ipam_core::{AttachmentKey, Mac, PodRef, Timestamp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,8 @@ pub struct Released {
     pub host_if: String,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Its rules in the pod's namespace.
+    pub pod_rules: Vec<Rule>,
 }
 
 /// A runtime tells which attachments of a network are still there (CNI GC).

@@ -224,6 +224,7 @@ impl Service {
             addresses: released.addresses.iter().map(ToString::to_string).collect(),
             // Wiring version 1 has none.
             host_rules: Vec::new(),
+            pod_rules: released.pod_rules.into_iter().map(Into::into).collect(),
             refusal: None,
         })
     }

@@ -93,6 +93,9 @@ pub struct ReleaseReply {
     /// Rules of this attachment to remove from the host's namespace; none in wiring version 1.
     #[prost(message, repeated, tag = "5")]
     pub host_rules: ::prost::alloc::vec::Vec<Rule>,
+    /// The same in the pod's namespace, if that is still there.
+    #[prost(message, repeated, tag = "6")]
+    pub pod_rules: ::prost::alloc::vec::Vec<Rule>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckRequest {
@@ -211,6 +214,9 @@ pub struct PodWiring {
     /// An older plugin passes them over.
     #[prost(message, repeated, tag = "15")]
     pub host_neighbours: ::prost::alloc::vec::Vec<Neighbour>,
+    /// An older plugin passes them over.
+    #[prost(message, repeated, tag = "16")]
+    pub pod_rules: ::prost::alloc::vec::Vec<Rule>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sysctl {

@@ -52,6 +52,15 @@ type Rank = (
     IpAddr,
 );
 
+/// So many interfaces of one sandbox have names and places of their own.
+const PLACES: u32 = 33;
+
+/// The part of a host end's name that is not the prefix (see [`host_if_name`]).
+fn digits(host_if: &str) -> &str {
+    let prefix = host_if.len().saturating_sub(11);
+    host_if.get(prefix..).unwrap_or(host_if)
+}
+
 impl Datastore {
     /// Leases addresses. The same key gets the same lease, whatever else it asks.
     ///
@@ -95,15 +104,28 @@ impl Datastore {
             .filter(|l| l.key.container_id == request.key.container_id)
             .collect();
         let name = |n| host_if_name(request.veth_prefix, request.pod, request.key, n);
-        (0..=32)
+        // A place is one attachment's, whatever the prefixes of their names are.
+        let taken = |name: &str| siblings.iter().any(|l| digits(&l.host_if) == digits(name));
+        (0..PLACES)
             .map(name)
-            .find(|name| siblings.iter().all(|l| l.host_if != *name))
-            .unwrap_or_else(|| name(33))
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| name(PLACES))
+    }
+
+    /// The place of a lease among those of its sandbox: 0 is the first one's. It is in the name of the host's
+    /// end, so that it does not change when others go.
+    #[must_use]
+    pub fn place(&self, lease: &Lease) -> u32 {
+        let name = |n| host_if_name("", &lease.pod, &lease.key, n);
+        let known = (0..=PLACES).find(|n| digits(&lease.host_if) == name(*n));
+        match known {
+            Some(place) if !lease.pod.name.is_empty() => place,
+            _ => self.interfaces_before(lease),
+        }
     }
 
     /// How many interfaces of the same sandbox are older than a lease's.
-    #[must_use]
-    pub fn interfaces_before(&self, lease: &Lease) -> u32 {
+    fn interfaces_before(&self, lease: &Lease) -> u32 {
         let age = |l: &Lease| (l.since, l.key.if_name.clone(), l.key.network.clone());
         let older =
             |l: &&Lease| l.key.container_id == lease.key.container_id && age(l) < age(lease);

@@ -1,8 +1,8 @@
 //! One pod's wiring.
 
 use super::{
-    Neighbour, POD_GATEWAY_V4, POD_GATEWAY_V6, Route, Rule, Scope, TABLE_MAIN, WIRING_BASE,
-    WIRING_LOCAL, egress,
+    Neighbour, POD_GATEWAY_V4, POD_GATEWAY_V6, PRIO_BLOCK, Route, Rule, Scope, TABLE_MAIN,
+    WIRING_BASE, WIRING_LOCAL, egress,
 };
 use crate::{Family, Lease, Mac};
 use alloc::format;
@@ -48,6 +48,10 @@ pub struct PodWiring {
     pub pod_addresses: Vec<IpNet>,
     /// In the pod, in this order (a gateway's own route comes before the routes through it).
     pub pod_routes: Vec<Route>,
+    /// In the pod: what it sends from this attachment's addresses goes by its routes. For a further
+    /// interface, whose routes are in a table of their own; a plugin that doesn't know them passes them
+    /// over.
+    pub pod_rules: Vec<Rule>,
     /// In the pod: the gateway is the host end.
     pub pod_neighbours: Vec<Neighbour>,
     /// In the host's namespace.
@@ -69,8 +73,9 @@ pub struct PodWiring {
 pub struct PodInput {
     /// `POD_MTU`
     pub mtu: u32,
-    /// How many interfaces the pod has from us already: the first one has its default routes.
-    pub before: u32,
+    /// The place of the attachment among the pod's ([`crate::datastore::Datastore::place`]): the first
+    /// one has its default routes.
+    pub place: u32,
 }
 
 /// The pod's routing tables of further interfaces begin here: table 101 is the second one's.
@@ -86,9 +91,9 @@ pub const fn version(local: bool) -> u32 {
 #[must_use]
 pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
     let pod_if = lease.key.if_name.clone();
-    let table = match input.before {
+    let table = match input.place {
         0 => TABLE_MAIN,
-        before => FURTHER_TABLES + before,
+        place => FURTHER_TABLES + place,
     };
     let mut wiring = PodWiring {
         version: version(lease.addresses.iter().any(|ip| egress::is_local(*ip))),
@@ -101,6 +106,7 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
         pod_sysctls: Vec::new(),
         pod_addresses: Vec::new(),
         pod_routes: Vec::new(),
+        pod_rules: Vec::new(),
         pod_neighbours: Vec::new(),
         host_routes: Vec::new(),
         host_neighbours: Vec::new(),
@@ -136,6 +142,9 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
             scope: Scope::Global,
             table,
         });
+        if table != TABLE_MAIN {
+            wiring.pod_rules.push(from_itself(ip, table));
+        }
         wiring.pod_neighbours.push(Neighbour {
             dev: pod_if.clone(),
             ip: gateway,
@@ -151,6 +160,21 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
         }
     }
     wiring
+}
+
+/// Without it, a further interface's answers leave by the first one, where a strict reverse-path filter
+/// drops them, as it does in the pod with what arrives; policy agents, too, drop a source that is not the
+/// link's.
+fn from_itself(ip: IpAddr, table: u32) -> Rule {
+    Rule {
+        priority: PRIO_BLOCK,
+        v6: ip.is_ipv6(),
+        from: Some(ip.into()),
+        to: None,
+        fwmark: None,
+        table,
+        suppress_prefix_len: None,
+    }
 }
 
 fn on_link(dst: IpNet, dev: &str) -> Route {

@@ -170,17 +170,20 @@ impl Owner {
             lease,
             PodInput {
                 mtu: mtu.unwrap_or(self.settings.pod_mtu),
-                before: self.store.interfaces_before(lease),
+                place: self.store.place(lease),
             },
         )
     }
 
     fn release(&mut self, request: &Release, now: Timestamp) -> Released {
+        let lease = self.store.lease(&request.key);
+        let pod_rules = lease.map(|lease| self.wiring(lease, None).pod_rules);
         if let Some(lease) = self.store.release(&request.key, now) {
             return Released {
                 released: true,
                 host_if: lease.host_if,
                 addresses: lease.addresses,
+                pod_rules: pod_rules.unwrap_or_default(),
             };
         }
         // Nothing of ours: but the caller may name an address that the kernel uses.
