@@ -15,6 +15,7 @@ use crate::cargo;
 use crate::demo::find_or_build;
 use crate::demo::screen::Screen;
 use crate::error::{TaskError, Verdict};
+use crate::plugin;
 use crate::programs;
 use clap::Args;
 use figures::{Figures, Results, Work};
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
     }
     let floor = match std::env::var_os("IPAMD_FLOOR_BIN").filter(|path| !path.is_empty()) {
         Some(path) => path.into(),
-        None => cargo::build_floor()?,
+        None => plugin::build_floor()?,
     };
     let mut results = Results {
         shim_bytes: size(&ours.plugin)?,

@@ -106,44 +106,21 @@ pub(crate) fn target() -> Result<PathBuf, TaskError> {
 
 /// Builds with these arguments, cargo's progress on stderr, and gives the path of program `name`.
 fn build(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
+    finish(name, building(args))
+}
+
+/// `cargo build` with these arguments, telling in JSON what it makes.
+pub(crate) fn building(args: &[&str]) -> Command {
     let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);
     command.args(args);
-    finish(name, command)
+    command
 }
 
-/// The same, linked statically: a plugin is started for every pod, and the dynamic loader is a third
-/// of a start. Where there is no static C library, as the machine links.
-fn build_static(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
-    let Some(target) = host_target().filter(|_| has_static_libc()) else {
-        return build(name, args);
-    };
-    let flags = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        target.to_uppercase().replace('-', "_")
-    );
-    let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);
-    // With a target named, the flags are not those of build scripts and procedural macros.
-    command.args(["--target", &target]).args(args).env(
-        flags,
-        "-C target-feature=+crt-static -C relocation-model=static",
-    );
-    finish(name, command)
-}
-
-fn host_target() -> Option<String> {
-    let output = Command::new("rustc").arg("-vV").output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "))?;
-    host.ends_with("-linux-gnu").then(|| host.to_owned())
-}
-
-/// The C compiler prints a full path if it finds the library, and the bare name if it does not.
-fn has_static_libc() -> bool {
-    let output = Command::new("cc").arg("-print-file-name=libc.a").output();
-    output.is_ok_and(|o| o.stdout.starts_with(b"/"))
-}
-
-fn finish(name: &str, command: Command) -> Result<PathBuf, TaskError> {
+/// Runs a cargo command that makes the program `name`, and gives the program's path.
+///
+/// # Errors
+/// As [`messages`], or the program was not among what was made.
+pub(crate) fn finish(name: &str, command: Command) -> Result<PathBuf, TaskError> {
     let built = messages(command)?
         .iter()
         .filter(|message| message["target"]["name"] == name)
@@ -184,27 +161,4 @@ pub(crate) fn messages(mut command: Command) -> Result<Vec<Value>, TaskError> {
 /// The daemon, in the profile that tests and demo share.
 pub(crate) fn build_daemon() -> Result<PathBuf, TaskError> {
     build("ipamd", &["--workspace", "--bin", "ipamd"])
-}
-
-/// The plugin, as small and quick as it is shipped.
-pub(crate) fn build_plugin() -> Result<PathBuf, TaskError> {
-    build_static(
-        "ipamd-cni",
-        &["-p", "cni-shim", "--profile", "shim", "--bin", "ipamd-cni"],
-    )
-}
-
-/// The bare process with a pod's netlink messages and nothing else.
-pub(crate) fn build_floor() -> Result<PathBuf, TaskError> {
-    let args = [
-        "-p",
-        "cni-shim",
-        "--profile",
-        "shim",
-        "--features",
-        "floor",
-        "--bin",
-        "cni-floor",
-    ];
-    build_static("cni-floor", &args)
 }

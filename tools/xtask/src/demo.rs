@@ -12,6 +12,7 @@ mod story;
 
 use crate::cargo;
 use crate::error::{TaskError, Verdict};
+use crate::plugin;
 use crate::programs;
 use clap::{Args, ValueEnum};
 use lab::{ClusterSpec, DaemonSpec, LabError, Programs};
@@ -132,6 +133,6 @@ pub(crate) fn find_or_build(screen: &Screen) -> Result<Programs, TaskError> {
     }
     screen.say("building ipamd and ipamd-cni (the first time takes minutes: the AWS SDK is large)");
     let daemon = cargo::build_daemon()?;
-    let plugin = cargo::build_plugin()?;
+    let plugin = plugin::build()?;
     Ok(Programs { daemon, plugin })
 }

@@ -9,6 +9,7 @@ mod cargo;
 mod demo;
 mod error;
 mod load;
+mod plugin;
 mod programs;
 mod settle;
 mod sim;

@@ -17,6 +17,7 @@ mod tidy;
 
 use crate::cargo;
 use crate::error::{TaskError, Verdict};
+use crate::plugin;
 use crate::programs;
 use std::process::{Command, Stdio};
 pub(crate) use step::Outcome;
@@ -85,8 +86,8 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
         )
     });
     let daemon = runner.step_with("build ipamd", cargo::build_daemon);
-    let plugin = runner.step_with("build ipamd-cni", cargo::build_plugin);
-    let floor = runner.step_with("build cni-floor", cargo::build_floor);
+    let plugin = runner.step_with("build ipamd-cni", plugin::build);
+    let floor = runner.step_with("build cni-floor", plugin::build_floor);
     if let Some(daemon) = &daemon {
         runner.step("README", || tidy::readme(daemon));
     }

@@ -9,6 +9,7 @@ use super::step::{Outcome, Runner};
 use super::suite;
 use crate::cargo;
 use crate::error::{TaskError, Verdict};
+use crate::plugin;
 use crate::programs;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ pub(super) fn run() -> Result<Verdict, TaskError> {
     programs::ensure(&[programs::NFT, programs::IP])?;
     let mut runner = Runner::new();
     let daemon = runner.step_with("build ipamd", cargo::build_daemon);
-    let plugin = runner.step_with("build ipamd-cni", cargo::build_plugin);
+    let plugin = runner.step_with("build ipamd-cni", plugin::build);
     let mut runtimes = None;
     runner.step("container runtime", || {
         let outcome = runtimes::set_up(&mut runtimes)?;
