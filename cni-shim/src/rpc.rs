@@ -7,6 +7,7 @@ use grpc::Connected;
 use ipam_proto::v1;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use std::cell::LazyCell;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -97,17 +98,17 @@ impl<'a> Daemon<'a> {
     }
 
     /// One call. A connection that ends, or a daemon that is not there, is tried again for
-    /// `patience`: a restart takes less than that. (Every call may be repeated: the same key gets
-    /// the same lease, and releasing twice is releasing.)
+    /// `patience`, which is asked for only then: a restart takes less than that. (Every call may be
+    /// repeated: the same key gets the same lease, and releasing twice is releasing.)
     fn call<Q: prost::Message, P: prost::Message + Default>(
         &mut self,
         method: &str,
         request: &Q,
-        patience: Duration,
+        patience: impl FnOnce() -> Duration,
         deadline: Instant,
     ) -> Result<P, RpcError> {
-        let mut patient_until = Instant::now() + patience;
-        let mut tries = 0;
+        let (mut since, mut tries) = (Instant::now(), 0);
+        let patience = LazyCell::new(patience);
         loop {
             let asked = Instant::now();
             let error = match self.try_call(method, request, deadline) {
@@ -117,11 +118,11 @@ impl<'a> Daemon<'a> {
             let now = Instant::now();
             if now.duration_since(asked) > WAS_THERE {
                 // It was there until now: its restart begins only here.
-                patient_until = now + patience;
+                since = now;
             }
             let pause = pause(tries);
             tries += 1;
-            if !error.worth_a_retry() || now + pause >= patient_until.min(deadline) {
+            if !error.worth_a_retry() || now + pause >= (since + *patience).min(deadline) {
                 return Err(error);
             }
             std::thread::sleep(pause);
@@ -162,7 +163,7 @@ impl<'a> Daemon<'a> {
     pub(crate) fn allocate(
         &mut self,
         request: &v1::AllocateRequest,
-        patience: Duration,
+        patience: impl FnOnce() -> Duration,
         deadline: Instant,
     ) -> Result<v1::AllocateReply, RpcError> {
         self.call("Allocate", request, patience, deadline)
@@ -173,7 +174,7 @@ impl<'a> Daemon<'a> {
         request: &v1::ReleaseRequest,
         deadline: Instant,
     ) -> Result<v1::ReleaseReply, RpcError> {
-        self.call("Release", request, Duration::from_millis(500), deadline)
+        self.call("Release", request, || Duration::from_millis(500), deadline)
     }
 
     /// One try.
@@ -182,7 +183,7 @@ impl<'a> Daemon<'a> {
         request: &v1::ReleaseRequest,
         deadline: Instant,
     ) -> Result<v1::ReleaseReply, RpcError> {
-        self.call("Release", request, Duration::ZERO, deadline)
+        self.call("Release", request, || Duration::ZERO, deadline)
     }
 
     pub(crate) fn check(
@@ -190,7 +191,7 @@ impl<'a> Daemon<'a> {
         request: &v1::CheckRequest,
         deadline: Instant,
     ) -> Result<v1::CheckReply, RpcError> {
-        self.call("Check", request, Duration::from_secs(2), deadline)
+        self.call("Check", request, || Duration::from_secs(2), deadline)
     }
 
     pub(crate) fn collect(
@@ -198,14 +199,14 @@ impl<'a> Daemon<'a> {
         request: &v1::CollectRequest,
         deadline: Instant,
     ) -> Result<v1::CollectReply, RpcError> {
-        self.call("Collect", request, Duration::from_secs(2), deadline)
+        self.call("Collect", request, || Duration::from_secs(2), deadline)
     }
 
     pub(crate) fn status(&mut self, deadline: Instant) -> Result<v1::StatusReply, RpcError> {
         self.call(
             "Status",
             &v1::StatusRequest {},
-            Duration::from_millis(500),
+            || Duration::from_millis(500),
             deadline,
         )
     }

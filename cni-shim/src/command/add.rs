@@ -102,7 +102,7 @@ fn allocate(
     // attachment, and the runtime sends DEL after each failed ADD.
     let asked = Instant::now();
     let reply = daemon
-        .allocate(&request, patience(conf), deadline)
+        .allocate(&request, || patience(conf), deadline)
         .map_err(|error| {
             let waited = asked.elapsed().as_secs_f32();
             no_reply(&error).with(format_args!("waited {waited:.1} s for it"))
