@@ -1,6 +1,7 @@
 //! Promise: with `ENABLE_IPv4` and `ENABLE_IPv6`, a pod has one VPC address of each, both its own, or
 //! none; whichever ENI carries them.
 
+use ipamd_tests::ended;
 use ipamd_tests::six::{Families, spec_of};
 use ipamd_tests::{Mode, Outcome, SOON, Scene, ensure, fail, refused};
 use vpc_sim::testing::{Test, run};
@@ -18,6 +19,14 @@ fn main() -> std::process::ExitCode {
         Test {
             name: "a_full_node_takes_110_pods",
             run: full_node,
+        },
+        Test {
+            name: "packets_to_ended_pods_go_nowhere",
+            run: || ended(Mode::Secondary),
+        },
+        Test {
+            name: "packets_to_ended_pods_of_prefixes_go_nowhere",
+            run: || ended(Mode::Prefix),
         },
         Test {
             name: "the_order_can_be_set",
@@ -60,6 +69,18 @@ fn every_eni() -> Outcome {
     let here: Vec<_> = books.enis.iter().filter(|e| e.node == "node-1").collect();
     let all_used = here.len() == 3 && here.iter().all(|e| e.sent >= 9 && e.dropped == 0);
     ensure(all_used, format!("{here:?}"))?;
+    scene.nothing_is_left()
+}
+
+/// An m5.large's IPv4 pods are on three ENIs by addresses; by prefixes two are needed beyond 144.
+fn ended(mode: Mode) -> Outcome {
+    let mut spec = spec_of(Families::Dual(mode), "m5.large", 2)?;
+    spec.daemon = spec.daemon.set("IPAMD_MAX_PODS", 160);
+    let mut scene = Scene::ready(spec)?;
+    scene.add_pods(if mode == Mode::Prefix { 150 } else { 27 })?;
+    scene.add_elsewhere()?;
+    ended::talked_to(&mut scene)?;
+    scene.all_agree()?;
     scene.nothing_is_left()
 }
 

@@ -1,6 +1,7 @@
 //! Promise: with `ENABLE_IPv6` alone, pods have IPv6 addresses of one /80 on the primary ENI, reach all
 //! that they must with them at once, and IPv4 hosts with their node's address.
 
+use ipamd_tests::ended;
 use ipamd_tests::six::{Families, first_answer, spec_of};
 use ipamd_tests::{Outcome, SOON, Scene, ensure, eventually};
 use std::net::IpAddr;
@@ -20,6 +21,14 @@ fn main() -> std::process::ExitCode {
         Test {
             name: "a_full_node_is_one_prefix_and_no_more_rules",
             run: full_node,
+        },
+        Test {
+            name: "packets_to_ended_pods_go_nowhere",
+            run: || ended(Families::V6),
+        },
+        Test {
+            name: "packets_to_ended_pods_of_ipv4_go_nowhere",
+            run: || ended(Families::V4),
         },
         Test {
             name: "a_restart_keeps_pods",
@@ -118,6 +127,15 @@ fn full_node() -> Outcome {
     )?;
     let assigns = scene.calls("Assign");
     ensure(assigns == 1, format!("{assigns} Assigns for one prefix"))?;
+    scene.nothing_is_left()
+}
+
+fn ended(families: Families) -> Outcome {
+    let mut scene = Scene::ready(spec_of(families, "m5.large", 2)?)?;
+    scene.add_pods(3)?;
+    scene.add_elsewhere()?;
+    ended::talked_to(&mut scene)?;
+    scene.all_agree()?;
     scene.nothing_is_left()
 }
 

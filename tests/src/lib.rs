@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod datapath;
+pub mod ended;
 pub mod flow;
 pub mod net;
 pub mod proxy;

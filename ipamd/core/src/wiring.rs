@@ -35,6 +35,10 @@ pub const WIRING_LOCAL: u32 = 2;
 /// Linux's main routing table.
 pub const TABLE_MAIN: u32 = 254;
 
+/// The table of blocks' addresses that no pod has: beyond the ENIs' tables (device index + 1, or
+/// 10000 + 100 * card + index).
+pub const TABLE_STRAY: u32 = 20_000;
+
 /// The pod's gateway: answered by a permanent neighbour entry, on no wire.
 pub const POD_GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The same for IPv6.
@@ -45,6 +49,8 @@ pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
 
 /// `ip rule` priority: host routes of local pods.
 pub const PRIO_LOCAL_PODS: u32 = 512;
+/// `ip rule` priority: what came by an ENI for none of these goes to [`TABLE_STRAY`].
+pub const PRIO_STRAY: u32 = 513;
 /// `ip rule` priority: traffic marked for the main table (leaves by the primary ENI).
 pub const PRIO_MARKED_MAIN: u32 = 1024;
 /// `ip rule` priority: destinations that are always looked up in the main table.

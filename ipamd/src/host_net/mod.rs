@@ -15,6 +15,7 @@ mod reroute;
 mod routes;
 mod rules;
 mod six;
+mod stray;
 mod sweep;
 mod truce;
 
@@ -52,6 +53,8 @@ struct State {
     nat: nft::Kept,
     /// Egress of the other family.
     egress: nft::Kept,
+    /// What becomes of stray packets, as it was made last.
+    strays: Option<stray::Strays>,
 }
 
 impl State {
@@ -146,6 +149,8 @@ impl KernelNet {
             .collect();
         let found = foreign::addresses(&self.netlink, wiring, &present).await;
         failure = failure.or(take_in(&mut applied, found));
+        let names: Vec<&str> = present.iter().map(|(_, link)| link.name.as_str()).collect();
+        let strays = stray::Strays::wanted(wiring, &names);
         // After the links: bringing one up or giving it an address changes routes.
         let seen = routes::all(&self.netlink).await.map_err(doing)?;
         for (eni, link) in present {
@@ -169,6 +174,8 @@ impl KernelNet {
         if let Err(error) = self.translate(wiring, primary, state, suspect).await {
             failure = failure.or(Some(error));
         }
+        let done = self.refuse_strays(strays, state, suspect).await;
+        failure = failure.or(done.err());
         let done = self.six(wiring, primary, state, suspect).await;
         failure = failure.or(done.err());
         match failure {
@@ -196,6 +203,22 @@ impl KernelNet {
             .nat
             .make(&self.settings.nft, script, &tables, suspect)
             .await
+    }
+
+    /// What came by an ENI to nobody.
+    async fn refuse_strays(
+        &self,
+        strays: stray::Strays,
+        state: &mut State,
+        suspect: bool,
+    ) -> Result<(), HostNetError> {
+        if !suspect && state.strays.as_ref() == Some(&strays) {
+            return Ok(());
+        }
+        state.strays = None;
+        strays.apply(&self.netlink).await?;
+        state.strays = Some(strays);
+        Ok(())
     }
 
     /// Whether a link of this name is a pod's.

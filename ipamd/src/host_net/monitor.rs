@@ -4,7 +4,7 @@
 use super::netlink::Netlink;
 use super::nft::Events;
 use super::truce::Truce;
-use super::{KernelNet, eni_mac, links, routes, rules};
+use super::{KernelNet, eni_mac, links, routes, rules, stray};
 use ipam_engine::Handle;
 use ipam_engine::ports::{Foreign, KernelEvent};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
@@ -246,11 +246,11 @@ impl Monitor {
         Some((route, name))
     }
 
-    /// A route of an ENI's table that went.
+    /// A route of an ENI's table, or of the blocks', that went.
     fn repair_if_ours(&mut self, message: &netlink_packet_route::route::RouteMessage) {
         let in_eni_table =
             routes::read(message).is_some_and(|route| rules::is_eni_table(route.table));
-        if in_eni_table {
+        if in_eni_table || stray::is_ours(message) {
             self.repair_soon();
         }
     }

@@ -88,6 +88,16 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
     })
 }
 
+/// Of any route.
+pub(super) fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let mut attributes = message.attributes.iter();
+    let address = attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    IpNet::new(address?, message.header.destination_prefix_length).ok()
+}
+
 const fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),

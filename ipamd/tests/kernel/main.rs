@@ -240,6 +240,8 @@ async fn eni_is_wired_and_unwired() {
         [
             "0: from all lookup local",
             "512: from all lookup main suppress_prefixlength 31",
+            "513: from all iif ens5 lookup 20000",
+            "513: from all iif ens6 lookup 20000",
             "1024: from all fwmark 0x80/0x80 lookup main",
             "1536: from 10.0.3.16/28 lookup 2",
             "32765: from 10.0.0.10 lookup 2",
@@ -260,6 +262,12 @@ async fn eni_is_wired_and_unwired() {
     assert!(!ip("route show").contains("ens6"), "{}", ip("route show"));
     assert!(ip("route get 10.0.20.20").contains("ens5"));
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("writes");
+    // Nobody has that: what comes in for it goes no further, what leaves for it does.
+    let stray = ip("route show table 20000");
+    assert_eq!(stray.trim(), "unreachable 10.0.3.16/28 proto static");
+    assert!(ip("route get 10.0.3.18").contains("ens5"));
+    // A pod that is there, as a source.
+    ip("route add 10.0.3.17 dev ens5");
     assert!(ip("route get 10.0.20.20 from 10.0.3.17 iif ens5").contains("ens6"));
     for link in ["ens5", "ens6"] {
         let path = format!("/proc/sys/net/ipv4/conf/{link}/rp_filter");
@@ -272,6 +280,7 @@ async fn eni_is_wired_and_unwired() {
 
     apply(&net, &wiring(1, &[])).await;
     assert_eq!(rules().len(), 5, "{:?}", rules());
+    assert!(!ip("route show table all").contains("unreachable 10.0.3.16"));
     assert!(out("nft", "list table ip ipamd").contains("snat to 10.0.0.9 fully-random"));
 }
 

@@ -38,7 +38,8 @@ fn table() -> String {
 
 fn everything() -> (Vec<String>, String, String, String) {
     let links = ip("link show ens5") + &ip("link show ens6") + &ip("-4 addr show ens6");
-    (rules(), ip("route show table 2"), table(), links)
+    let routes = ip("route show table 2") + &ip("route show table all type unreachable");
+    (rules(), routes, table(), links)
 }
 
 async fn until_as(before: &(Vec<String>, String, String, String), what: &str) {
@@ -82,7 +83,9 @@ pub(super) async fn what_others_take_away_comes_back() {
         "ip rule flush",
         "ip rule del pref 512",
         "ip rule del pref 1024",
+        "ip rule del pref 513 iif ens6",
         "ip route flush table 2",
+        "ip route flush table 20000",
         "ip link set ens6 down",
         "ip link set ens6 mtu 1500",
         "ip link set ens5 mtu 1500",
