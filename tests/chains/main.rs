@@ -5,6 +5,7 @@
 
 mod further;
 mod others;
+mod renamed;
 mod runtime;
 
 use ipamd_tests::{Mode, Outcome, Scene, ensure, fail, spec, succeeded};
@@ -28,6 +29,7 @@ fn main() -> std::process::ExitCode {
             "further_interfaces_with_both_families",
             further::both_families,
         ),
+        test("the_networks_name_is_changed", renamed::network),
         test("the_same_name_again_and_again", stateful_set),
         test("bandwidth_is_limited", others::bandwidth),
         test("cilium_behind_us", others::cilium),

@@ -9,6 +9,7 @@ mod collect;
 mod local;
 mod log;
 mod orphans;
+mod renamed;
 mod requests;
 mod served;
 mod start;
@@ -81,6 +82,7 @@ pub struct Owner {
     stopping: bool,
     served: served::Served,
     unwired: collect::Unwired,
+    renamed: renamed::Renamed,
     notices: Notices,
     counters: Counters,
     /// Since when, and why, nothing can be stored.

@@ -81,7 +81,7 @@ impl Owner {
         ended
     }
 
-    fn is_being_wired(&self, lease: &Lease, now: Timestamp) -> bool {
+    pub(super) fn is_being_wired(&self, lease: &Lease, now: Timestamp) -> bool {
         let routed = |ip| self.store.routed().get(ip) == Some(&lease.host_if);
         self.unwired.has(&lease.key, now) && !lease.addresses.iter().any(routed)
     }

@@ -174,6 +174,7 @@ impl Owner {
             }
             KernelEvent::PodLinkGone(host_if) => {
                 self.store.link_gone(&host_if, now);
+                self.renamed_link_gone(&host_if, now);
                 self.forget.link_gone(&host_if);
             }
             KernelEvent::PodLinkBack(host_if) => {

@@ -186,6 +186,7 @@ impl Owner {
                 pod_rules: pod_rules.unwrap_or_default(),
             };
         }
+        self.release_renamed(&request.key, now);
         // Nothing of ours: but the caller may name an address that the kernel uses.
         let mut released = Released::default();
         for &ip in &request.addresses {

@@ -3,6 +3,7 @@
 use super::Owner;
 use super::collect::Unwired;
 use super::orphans::Watch;
+use super::renamed::Renamed;
 use super::served::Served;
 use crate::api::Counters;
 use crate::forget::Forget;
@@ -98,6 +99,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         stopping: false,
         served: Served::new(loaded.served),
         unwired,
+        renamed: Renamed::default(),
         notices,
         counters: Counters::default(),
         unwritten: None,
@@ -198,6 +200,9 @@ impl Owner {
             self.notices.add(Notice::UnknownPods(unowned), now);
         }
         self.store.replace_routed(survey.pod_routes, now);
+        if first {
+            self.renamed_surveyed(now);
+        }
         self.reroute.surveyed(&self.store, now);
         let absent: Vec<_> = self
             .store
