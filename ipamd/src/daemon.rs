@@ -96,7 +96,12 @@ pub async fn live(config: Config) -> Result<(), StartError> {
 
     let releases = {
         let (dir, engine) = (config.state_dir.join("spool"), engine.clone());
-        tokio::spawn(async move { spool::drain(&dir, &boot_id, &engine).await })
+        // The plugin knows the kernel's word alone.
+        let boots = [kernel_boot_id, boot_id];
+        tokio::spawn(async move {
+            let boots = boots.each_ref().map(String::as_str);
+            spool::keep_drained(&dir, &boots, &engine).await;
+        })
     };
     let marking = tokio::spawn(marker.mark(engine.clone()));
     let installing = tokio::spawn(conflist::install(config.conflist, engine.clone()));

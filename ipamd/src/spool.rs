@@ -1,25 +1,64 @@
-//! Releases that the plugin noted while no daemon answered: read, told to the engine, removed.
+//! Releases that the plugin noted because no daemon answered: read, told to the engine, removed.
 
 use ipam_engine::{Handle, Release};
 use ipam_proto::tombstone::{SPOOL_MAX, Tombstone};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::timeout;
+use watch::Watch;
 
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 /// More than any tombstone has, bytes.
 const FILE_MAX: u64 = 64 * 1024;
 
-/// Tells `engine` every release that is noted in `dir`. Must be called once the socket listens: the
-/// plugin tries the socket again after it has written its file.
+/// What was refused is tried again so often; so is the directory looked at that can't be watched.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Tells `engine` every release that is noted in `dir`, now and whenever one comes. Never ends. Must be called
+/// once the socket listens: the plugin tries the socket again after it has written its file, and a daemon
+/// that hung, or whose socket can't be opened, finds the note here.
 ///
+/// `boot_ids` are all names of this boot.
+pub async fn keep_drained(dir: &Path, boot_ids: &[&str], engine: &Handle) {
+    loop {
+        let mut watch = Watch::begin(dir)
+            .inspect_err(|error| {
+                tracing::warn!(dir = %dir.display(), %error, "can't watch the spool of releases");
+            })
+            .ok();
+        loop {
+            drain(dir, boot_ids, engine).await;
+            match timeout(AGAIN, news(watch.as_ref())).await {
+                Ok(Ok(true)) => {}
+                Err(_) if watch.is_some() => {}
+                Err(_) | Ok(Ok(false)) => break,
+                Ok(Err(error)) => {
+                    tracing::warn!(dir = %dir.display(), %error, "the spool is no longer watched");
+                    watch = None;
+                }
+            }
+        }
+    }
+}
+
+/// For ever, where nothing can be watched.
+async fn news(watch: Option<&Watch>) -> io::Result<bool> {
+    match watch {
+        Some(watch) => watch.news().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A note of another boot says nothing of today's leases, and is removed. One that can't be read is
 /// renamed out of the way, for a person.
-pub async fn drain(dir: &Path, boot_id: &str, engine: &Handle) {
+async fn drain(dir: &Path, boot_ids: &[&str], engine: &Handle) {
     let files = match list(dir) {
         Ok(files) => files,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -31,6 +70,8 @@ pub async fn drain(dir: &Path, boot_id: &str, engine: &Handle) {
     for path in files {
         let stone = match read(&path) {
             Ok(stone) => stone,
+            // The plugin has told it after all.
+            Err(_) if fs::symlink_metadata(&path).is_err() => continue,
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a noted release can't be read");
                 // It begins with a dot then: passed over from now on.
@@ -43,7 +84,7 @@ pub async fn drain(dir: &Path, boot_id: &str, engine: &Handle) {
                 continue;
             }
         };
-        if stone.boot_id == boot_id || stone.boot_id.is_empty() {
+        if boot_ids.contains(&&*stone.boot_id) || stone.boot_id.is_empty() {
             let release = Release {
                 key: stone.key,
                 pod: stone.pod,
@@ -56,7 +97,9 @@ pub async fn drain(dir: &Path, boot_id: &str, engine: &Handle) {
             }
             tracing::info!(%key, "released, as noted while ipamd was away");
         }
-        if let Err(error) = fs::remove_file(&path) {
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(file = %path.display(), %error, "a noted release can't be removed");
         }
     }

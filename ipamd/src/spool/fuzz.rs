@@ -110,7 +110,7 @@ fn whatever_lies_in_the_spool_is_passed() {
                 let inner = tokio::runtime::Builder::new_current_thread().build();
                 inner
                     .expect("a runtime")
-                    .block_on(drain(&path, "boot-1", &engine));
+                    .block_on(drain(&path, &["boot-1"], &engine));
             });
             while !drained.is_finished() && began.elapsed() < Duration::from_secs(10) {
                 tokio::time::sleep(Duration::from_millis(2)).await;

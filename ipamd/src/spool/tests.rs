@@ -20,7 +20,7 @@ fn note(dir: &TempDir, name: &str, boot_id: &str) -> PathBuf {
 /// Drains with an engine that answers so; how often it was asked. No note may be gone before.
 async fn drained(dir: &TempDir, notes: &[&Path], answer: Result<Released, Refusal>) -> usize {
     let (engine, mut door) = Handle::new();
-    let drain = drain(dir.path(), "boot-1", &engine);
+    let drain = drain(dir.path(), &["boot-1"], &engine);
     let mut asked = 0;
     let serve = async {
         while let Some(Ask::Release(_, reply)) = door.recv().await {
@@ -79,4 +79,60 @@ async fn a_name_with_a_dot_is_passed_over() {
     let done = Ok(Released::default());
     assert_eq!(drained(&dir, &[], done).await, 0);
     assert!(path.exists());
+}
+
+/// An engine that takes every release; counts them.
+fn served(mut door: tokio::sync::mpsc::Receiver<Ask>) -> tokio::sync::watch::Receiver<usize> {
+    let (count, counted) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        while let Some(Ask::Release(_, reply)) = door.recv().await {
+            let _ = reply.send(Ok(Released::default()));
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    counted
+}
+
+/// As the plugin does it.
+fn put(dir: &Path, name: &str) {
+    let stone = Tombstone {
+        boot_id: "boot-1".into(),
+        ..stone()
+    };
+    let hidden = dir.join(format!(".{name}"));
+    fs::write(&hidden, stone.to_string()).expect("writes");
+    fs::rename(hidden, dir.join(name)).expect("renames");
+}
+
+/// A daemon that hung while the plugin gave up is no reason to wait for the next one.
+#[tokio::test]
+async fn a_note_that_comes_later_is_told_at_once() {
+    let dir = TempDir::new().expect("makes a directory");
+    let spool = dir.path().join("state/spool");
+    let (engine, door) = Handle::new();
+    let mut counted = served(door);
+    let kept = spool.clone();
+    let keeping =
+        tokio::spawn(async move { keep_drained(&kept, &["boot-0", "boot-1"], &engine).await });
+    // Sooner than the next look in any case.
+    let limit = AGAIN / 2;
+    let mut told = async |count: usize| {
+        let all = counted.wait_for(|told| *told >= count);
+        timeout(limit, all).await.expect("in time").expect("lives");
+    };
+    while !spool.is_dir() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    put(&spool, "a");
+    told(1).await;
+    put(&spool, "b");
+    told(2).await;
+    // Somebody clears the state's directory.
+    fs::remove_dir_all(&spool).expect("removes");
+    while !spool.is_dir() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    put(&spool, "c");
+    told(3).await;
+    keeping.abort();
 }
