@@ -59,13 +59,16 @@ pub struct Collect {
     pub valid: BTreeSet<AttachmentKey>,
     /// How long ago the runtime asked: younger leases are not judged.
     pub age: Duration,
+    /// The host's ends of pods' links that the kernel has now, with their Ethernet addresses: those of this
+    /// network that no lease names are judged by them.
+    pub links: BTreeMap<String, Mac>,
 }
 
-/// A lease that [`Collect`] ended.
+/// A lease that [`Collect`] ended, or what an earlier one left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collected {
-    /// Whose it was.
-    pub key: AttachmentKey,
+    /// Whose it was; `None`: no lease told.
+    pub key: Option<AttachmentKey>,
     /// The host's end of its veth.
     pub host_if: String,
     /// Its Ethernet address: no other lease's link has the same.

@@ -3,9 +3,11 @@
 //!
 //! Looks and changes nothing: putting right is the monitor's.
 
-use super::{KernelNet, nft, rules, six};
+use super::{KernelNet, links, nft, rules, six};
 use crate::rpc::Node;
+use ipam_core::Mac;
 use ipam_engine::ports::Fut;
+use std::collections::BTreeMap;
 
 impl KernelNet {
     async fn what_lacks(&self) -> Vec<String> {
@@ -40,5 +42,15 @@ impl KernelNet {
 impl Node for KernelNet {
     fn lacking(&self) -> Fut<'_, Vec<String>> {
         Box::pin(self.what_lacks())
+    }
+
+    fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>> {
+        Box::pin(async {
+            let found = links::of_pods(&self.netlink, &self.settings.veth_prefix).await;
+            found.unwrap_or_else(|error| {
+                tracing::warn!(%error, "can't read pods' links");
+                BTreeMap::new()
+            })
+        })
     }
 }

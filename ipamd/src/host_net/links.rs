@@ -48,6 +48,24 @@ pub(super) async fn candidates(
         .collect())
 }
 
+/// The host's ends of pods' links, by name, with their Ethernet addresses.
+pub(super) async fn of_pods(
+    netlink: &Netlink,
+    pod_prefix: &str,
+) -> Result<BTreeMap<String, Mac>, Refused> {
+    let messages = netlink
+        .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .await?;
+    let links = messages.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => read(&link),
+        _ => None,
+    });
+    Ok(links
+        .filter(|(_, link)| link.name.starts_with(pod_prefix))
+        .map(|(mac, link)| (link.name, mac))
+        .collect())
+}
+
 /// All links' names by index.
 pub(super) async fn names(netlink: &Netlink) -> Result<BTreeMap<u32, String>, Refused> {
     let messages = netlink

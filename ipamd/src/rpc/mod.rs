@@ -17,10 +17,12 @@ pub use probe::{ProbeError, probe};
 pub use socket::{Bound, SocketError};
 
 use crate::metrics::Metrics;
+use ipam_core::Mac;
 use ipam_engine::Handle;
 use ipam_engine::ports::Fut;
 use ipam_proto::v1::ipam_server::IpamServer;
 use service::Service;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,10 +41,13 @@ const STREAMS_MAX: u32 = 1024;
 /// How long open calls may take to end once the daemon stops.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The node's own part of what CNI CHECK looks at.
+/// What CNI CHECK and GC look at in the kernel.
 pub trait Node: fmt::Debug + Send + Sync {
     /// What the kernel lacks of it, in words; nothing is changed. Empty: all is there.
     fn lacking(&self) -> Fut<'_, Vec<String>>;
+
+    /// The host's ends of pods' links, by name, with their Ethernet addresses; none if they can't be read.
+    fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>>;
 }
 
 /// Serves until `stop` is done, then lets open calls end.

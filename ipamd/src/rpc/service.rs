@@ -2,10 +2,11 @@
 
 use super::Node;
 use crate::metrics::Metrics;
-use ipam_core::{AttachmentKey, PodRef};
+use ipam_core::{AttachmentKey, Mac, PodRef};
 use ipam_engine::{Allocate, Collect, Handle, Refusal, RefusalKind, Release};
 use ipam_proto::v1::ipam_server::Ipam;
 use ipam_proto::{ConvertError, addresses, v1};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
@@ -40,6 +41,12 @@ impl Service {
     async fn node_lacks(&self) -> Vec<String> {
         let looked = tokio::time::timeout(LOOK, self.node.lacking()).await;
         looked.unwrap_or_else(|_| vec!["looking at it takes too long".into()])
+    }
+
+    /// Without a look nothing is judged by it.
+    async fn pods_links(&self) -> BTreeMap<String, Mac> {
+        let looked = tokio::time::timeout(LOOK, self.node.pods_links()).await;
+        looked.unwrap_or_default()
     }
 }
 
@@ -196,10 +203,11 @@ impl Service {
             valid: valid.collect::<Result<_, _>>()?,
             network: network.clone(),
             age: Duration::from_millis(request.age_ms),
+            links: self.pods_links().await,
         };
         let ended = self.engine.collect(request).await?;
         let told = ended.into_iter().map(|ended| v1::Collected {
-            key: Some(ended.key.into()),
+            key: ended.key.map(Into::into),
             host_if: ended.host_if,
             host_mac: ended.host_mac.to_string(),
             addresses: ended.addresses.iter().map(ToString::to_string).collect(),

@@ -64,6 +64,10 @@ impl Node for Whole {
     fn lacking(&self) -> Fut<'_, Vec<String>> {
         Box::pin(std::future::ready(Vec::new()))
     }
+
+    fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>> {
+        Box::pin(std::future::ready(BTreeMap::new()))
+    }
 }
 
 fn metrics() -> Arc<Metrics> {

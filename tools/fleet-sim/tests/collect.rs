@@ -7,7 +7,7 @@ use ipam_core::plan::Policy;
 use ipam_core::wiring::WIRING_VERSION;
 use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{Allocate, Collect};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vpc_model::{NodeSpec, SubnetSpec, VpcSpec};
 
@@ -31,6 +31,7 @@ async fn collect(node: &Node, network: &str, age: Duration) -> usize {
         network: network.into(),
         valid: BTreeSet::new(),
         age,
+        links: BTreeMap::new(),
     };
     node.handle()
         .unwrap()
@@ -88,6 +89,45 @@ async fn a_lease_that_is_being_wired_is_not_judged() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
     assert_eq!(node.snapshot().await.unwrap().totals.used, 0);
+}
+
+/// The store has lost them, the kernel has not: judged by what their links' addresses tell.
+#[tokio::test(start_paused = true)]
+async fn what_no_lease_names_is_judged_by_its_link() {
+    let (_world, mut node) = started();
+    let mut links = BTreeMap::new();
+    for n in 1..=3 {
+        let wiring = node.add(n, WAIT).await.unwrap();
+        links.insert(wiring.host_if, wiring.host_mac);
+    }
+    let keys: Vec<AttachmentKey> = node.store().leases().into_iter().map(|l| l.key).collect();
+    node.kill();
+    node.store().wipe();
+    node.start(settings(Policy::default()));
+    node.add(4, WAIT).await.unwrap();
+    assert_eq!(node.snapshot().await.unwrap().totals.held, 3);
+    let ask = async |node: &Node, network: &str, valid: &[AttachmentKey]| {
+        let question = Collect {
+            network: network.into(),
+            valid: valid.iter().cloned().collect(),
+            age: Duration::from_secs(3600),
+            links: links.clone(),
+        };
+        node.handle().unwrap().collect(question).await.unwrap()
+    };
+    assert_eq!(ask(&node, "other", &[]).await, []);
+    assert_eq!(ask(&node, "sim", &keys).await, []);
+    let ended = ask(&node, "sim", &keys[1..]).await;
+    let [one] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((one.key.clone(), one.addresses.len()), (None, 1));
+    assert_eq!(links.get(&one.host_if), Some(&one.host_mac));
+    // The kernel lets go of it as the plugin removes the link.
+    node.remove_link(&one.host_if).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.snapshot().await.unwrap().totals.held, 2);
+    assert_eq!(node.snapshot().await.unwrap().totals.used, 1);
 }
 
 /// Wired once, the pod's namespace may be gone with its route: that is what GC is for.

@@ -33,18 +33,52 @@ pub fn host_if_name(prefix: &str, pod: &PodRef, key: &AttachmentKey, index: u32)
 /// The Ethernet addresses of the host's and the pod's end: locally administered and unicast. `salt`
 /// differs from lease to lease, so that a late DEL can tell its own link from a namesake's; the lease
 /// keeps them, so that a repeated ADD gives the same answer. They meet nobody but each other.
+///
+/// The host's says whose it is, for the day on which no lease does ([`is_of_network`], [`is_of_attachment`]).
 #[must_use]
 pub fn pod_macs(key: &AttachmentKey, salt: u64) -> (Mac, Mac) {
+    let (network, own) = (network_tag(&key.network), attachment_tag(key));
+    let lease = digest(&format!("{key}#{salt}"));
+    let host = [network[0], network[1], network[2], own[0], own[1], lease[0]];
+    let mut pod = [0; 6];
+    pod.copy_from_slice(&lease[6..12]);
+    pod[0] = local(pod[0]);
+    (Mac(host), Mac(pod))
+}
+
+/// Whether a host end's Ethernet address was made for this network (another one's has the same 22 bits only
+/// by chance).
+#[must_use]
+pub fn is_of_network(mac: Mac, network: &str) -> bool {
+    mac.0[..3] == network_tag(network)
+}
+
+/// Whether it may have been made for this attachment (another one's of the same network has the same 16
+/// bits only by chance).
+#[must_use]
+pub fn is_of_attachment(mac: Mac, key: &AttachmentKey) -> bool {
+    is_of_network(mac, &key.network) && mac.0[3..5] == attachment_tag(key)
+}
+
+fn network_tag(network: &str) -> [u8; 3] {
+    let hash = digest(network);
+    [local(hash[0]), hash[1], hash[2]]
+}
+
+fn attachment_tag(key: &AttachmentKey) -> [u8; 2] {
+    let hash = digest(&format!("{key}"));
+    [hash[0], hash[1]]
+}
+
+/// The first byte of a locally administered, unicast address.
+const fn local(byte: u8) -> u8 {
+    byte & 0xfc | 0x02
+}
+
+fn digest(text: &str) -> [u8; 20] {
     let mut hash = Sha1::new();
-    hash.update(format!("{key}#{salt}"));
-    let digest = hash.finalize();
-    let mac = |at: usize| {
-        let mut bytes = [0; 6];
-        bytes.copy_from_slice(&digest[at..at + 6]);
-        bytes[0] = bytes[0] & 0xfc | 0x02;
-        Mac(bytes)
-    };
-    (mac(0), mac(6))
+    hash.update(text);
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -77,5 +111,25 @@ mod tests {
         );
         assert_eq!(name("default", "sample-pod"), "enicc21c2d7785");
         assert_eq!(name("default", "web-0"), "eni0d7763386da");
+    }
+
+    #[test]
+    fn a_links_address_tells_its_network_and_attachment() {
+        let key = |network: &str, container_id: &str| AttachmentKey {
+            network: network.into(),
+            container_id: container_id.into(),
+            if_name: "eth0".into(),
+        };
+        let own = key("n", "c");
+        let (host, pod) = pod_macs(&own, 1);
+        assert!(is_of_network(host, "n") && is_of_attachment(host, &own));
+        assert!(!is_of_network(host, "m") && !is_of_attachment(host, &key("m", "c")));
+        assert!(!is_of_attachment(host, &key("n", "d")));
+        assert!(!is_of_network(pod, "n"));
+        let (later, _) = pod_macs(&own, 2);
+        assert!(later != host && is_of_attachment(later, &own));
+        for mac in [host, pod, later] {
+            assert_eq!(mac.0[0] & 3, 2, "{mac}: local, unicast");
+        }
     }
 }
