@@ -254,6 +254,8 @@ pub enum KernelEvent {
     PodRouteAdded(IpAddr, String),
     /// It went.
     PodRouteGone(IpAddr),
+    /// A route of a single address came that is through no pod's veth: it may take a pod's packets.
+    PodRouteBent(IpAddr),
     /// A pod's veth was down and is up again: the kernel dropped its IPv4 routes without a word.
     PodLinkBack(String),
     /// Every host route through a pod's veth, from time to time, for what no event told of.

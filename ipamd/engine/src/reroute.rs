@@ -1,7 +1,8 @@
-//! Pods' host routes that went although their leases stand: a flush, a stray script. They are put back.
+//! Pods' host routes that went, or lead elsewhere, although their leases stand: a flush, a stray script. They
+//! are put back.
 //!
-//! Owns when that is tried; what stands in for a route of ours (another metric, another program's) the
-//! adapter sees.
+//! Owns when that is tried; what stands in for a route of ours (another metric, another program's) and what
+//! takes its packets the adapter sees.
 
 use crate::ports::{HostNetError, Leftover};
 use crate::retry::Retry;
@@ -31,7 +32,13 @@ pub(crate) struct Reroute {
 }
 
 impl Reroute {
-    /// The kernel told that a host route went.
+    /// Whether a route to a leased address that the kernel tells of is not simply its first.
+    pub(crate) fn is_doubtful(store: &Datastore, ip: IpAddr, host_if: &str) -> bool {
+        let lease = store.owner(ip).and_then(|key| store.lease(key));
+        lease.is_some_and(|lease| lease.host_if != host_if || store.routed().contains_key(&ip))
+    }
+
+    /// The kernel told that a host route went, or that another came.
     pub(crate) fn gone(&mut self, store: &Datastore, ip: IpAddr, now: Timestamp) {
         let lease = store.owner(ip).and_then(|key| store.lease(key));
         if let Some(lease) = lease {
@@ -63,8 +70,9 @@ impl Reroute {
             .leases()
             .values()
             .filter(|lease| lease.since + age <= now && of(lease));
-        let all = settled.flat_map(|lease| &lease.addresses);
-        for ip in all.filter(|ip| !store.routed().contains_key(ip)) {
+        let led = |lease: &Lease, ip: &IpAddr| store.routed().get(ip) == Some(&lease.host_if);
+        let all = settled.flat_map(|lease| lease.addresses.iter().map(move |ip| (lease, ip)));
+        for (_, ip) in all.filter(|(lease, ip)| !led(lease, ip)) {
             self.gone(store, *ip, now);
         }
     }
@@ -79,8 +87,7 @@ impl Reroute {
             .into_iter()
             .filter(|(ip, host_if)| {
                 let lease = store.owner(*ip).and_then(|key| store.lease(key));
-                let same = lease.is_some_and(|lease| lease.host_if == *host_if);
-                same && !store.routed().contains_key(ip)
+                lease.is_some_and(|lease| lease.host_if == *host_if)
             })
             .map(|(address, host_if)| Leftover { address, host_if })
             .collect();

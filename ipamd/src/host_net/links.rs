@@ -170,7 +170,7 @@ pub(super) async fn set_up(
             tracing::warn!(link = link.name, mtu = eni.mtu, %error, "can't set the MTU");
         }
     }
-    if !eni.primary && !link.up {
+    if !link.up {
         let mut message = of(link, Vec::new());
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;

@@ -55,6 +55,9 @@ struct State {
     egress: nft::Kept,
     /// What becomes of stray packets, as it was made last.
     strays: Option<stray::Strays>,
+    /// The routes in main through the primary ENI that somebody made, as long as its link is up: the kernel
+    /// takes them away with it.
+    through_primary: Vec<routes::Seen>,
 }
 
 impl State {
@@ -143,6 +146,10 @@ impl KernelNet {
                 },
             }
         }
+        let primary_came = present.iter().find(|(eni, link)| eni.primary && !link.up);
+        if primary_came.is_some() {
+            routes::restore(&self.netlink, &state.through_primary).await;
+        }
         *self.enis.lock().unwrap_or_else(PoisonError::into_inner) = present
             .iter()
             .map(|(eni, link)| (link.index, eni.mtu))
@@ -153,6 +160,10 @@ impl KernelNet {
         let strays = stray::Strays::wanted(wiring, &names);
         // After the links: bringing one up or giving it an address changes routes.
         let seen = routes::all(&self.netlink).await.map_err(doing)?;
+        let primary_link = present.iter().find(|(eni, _)| eni.primary);
+        if let Some((_, link)) = primary_link {
+            state.through_primary = routes::made_through(&seen, link.index);
+        }
         for (eni, link) in present {
             let dev = (link.name.as_str(), link.index);
             if let Err(error) = routes::apply(&self.netlink, &seen, eni, dev).await {

@@ -158,8 +158,9 @@ impl Monitor {
                 let news = known.as_ref() != Some(&name);
                 let mtu = self.net.eni_mtu(link.header.index);
                 let resized = mtu.is_some_and(|mtu| links::mtu(&link) != Some(mtu));
-                if !news && (down || resized) {
-                    // Going down took its routes along, without a word about them.
+                if known.is_some() && (news || down || resized) {
+                    // Going down took its routes along, without a word about them; and our table names the
+                    // primary's link.
                     self.repair_soon();
                 }
                 news.then_some(KernelEvent::LinkAppeared(mac))
@@ -177,12 +178,12 @@ impl Monitor {
                 if let Some((route, name)) = self.pod_route(&route) {
                     return Some(KernelEvent::PodRouteAdded(route.dst.addr(), name));
                 }
-                let read = routes::read(&route);
-                let through = |route: &routes::Seen| self.net.eni_mtu(route.link).is_some();
-                if read.is_some_and(|r| through(&r) || rules::is_eni_table(r.table)) {
+                let route = routes::read(&route)?;
+                let through = self.net.eni_mtu(route.link).is_some();
+                if through || rules::is_eni_table(route.table) {
                     self.repair_soon();
                 }
-                None
+                routes::is_single(&route).then(|| KernelEvent::PodRouteBent(route.dst.addr()))
             }
             RouteNetlinkMessage::NewAddress(address) => {
                 if self.net.eni_mtu(address.header.index).is_some() {

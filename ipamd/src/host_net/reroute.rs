@@ -1,15 +1,18 @@
-//! Pods' host routes that went are put back.
+//! Pods' host routes that went, or that lead elsewhere, are put back.
 
-use super::netlink::{EEXIST, ENETDOWN, ENODEV};
+use super::netlink::{EEXIST, ENETDOWN, ENODEV, Netlink, Refused};
+use super::routes::Seen;
 use super::{KernelNet, links, routes};
 use ipam_engine::ports::{HostNetError, Leftover};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 impl KernelNet {
-    /// A route by any metric, through any link, is as good as ours: Calico's Felix has its own. A link that
-    /// is gone or down took the route along, and its pod.
+    /// A route of another metric through the pod's link is as good as ours: Calico's Felix has its own. One
+    /// that goes before and leads elsewhere, or nowhere, takes the pod's packets: ours takes its place. A link
+    /// that is gone or down took the route along, and its pod.
     pub(super) async fn reroute_all(&self, pods: Vec<Leftover>) -> Result<(), HostNetError> {
         let failed = |error: super::netlink::Refused| error.while_doing("putting routes back");
         let names = links::names(&self.netlink).await.map_err(failed)?;
@@ -22,20 +25,47 @@ impl KernelNet {
             let Some(index) = by_name.get(pod.host_if.as_str()) else {
                 continue;
             };
-            let routed = |route: &routes::Seen| {
-                routes::is_host_route(route) && route.dst.addr() == pod.address
-            };
-            if seen.iter().any(routed) {
+            let mut of_pod: Vec<&Seen> = seen
+                .iter()
+                .filter(|route| routes::is_single(route) && route.dst.addr() == pod.address)
+                .collect();
+            // The kernel's own order among those of one metric.
+            of_pod.sort_by_key(|route| route.metric);
+            let own = own_metric(pod.address);
+            let good = |route: &Seen| route.link == *index && (route.plain || route.metric != own);
+            if of_pod.first().is_some_and(|first| good(first)) {
                 continue;
             }
-            let new = RouteNetlinkMessage::NewRoute(routes::of_pod(pod.address, *index));
-            let fine = &[EEXIST, ENODEV, ENETDOWN];
-            self.netlink
-                .change_unless(new, NLM_F_CREATE | NLM_F_EXCL, fine)
+            put(&self.netlink, pod.address, *index)
                 .await
                 .map_err(failed)?;
-            tracing::info!(address = %pod.address, link = pod.host_if, "a pod's host route was gone; it is back");
+            for stranger in of_pod
+                .iter()
+                .filter(|route| route.metric <= own && !good(route))
+            {
+                routes::remove(&self.netlink, stranger)
+                    .await
+                    .map_err(failed)?;
+            }
+            tracing::info!(address = %pod.address, link = pod.host_if, "a pod's host route was gone or changed; it is back");
         }
         Ok(())
     }
+}
+
+/// What the kernel makes of a route without a metric (`IP6_RT_PRIO_USER`, linux/ipv6_route.h).
+const fn own_metric(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) => 1024,
+    }
+}
+
+async fn put(netlink: &Netlink, address: IpAddr, link: u32) -> Result<(), Refused> {
+    let new = RouteNetlinkMessage::NewRoute(routes::of_pod(address, link));
+    // It exists: behind a stranger's, which goes.
+    let fine = &[EEXIST, ENODEV, ENETDOWN];
+    netlink
+        .change_unless(new, NLM_F_CREATE | NLM_F_REPLACE, fine)
+        .await
 }

@@ -1,13 +1,13 @@
 //! Routes: the ENIs' own tables, and the pods' host routes in main.
 
 use super::links::family;
-use super::netlink::{EAFNOSUPPORT, EOPNOTSUPP, ESRCH, Netlink, Refused};
+use super::netlink::{EAFNOSUPPORT, EEXIST, EOPNOTSUPP, ESRCH, Netlink, Refused};
 use ipam_core::wiring::{EniLink, Route, Scope, TABLE_MAIN};
 use ipam_engine::ports::HostNetError;
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,15 @@ use std::net::IpAddr;
 pub(super) struct Seen {
     pub(super) dst: IpNet,
     pub(super) via: Option<IpAddr>,
+    /// 0: through none (it drops), or through several.
     pub(super) link: u32,
     pub(super) table: u32,
     pub(super) metric: u32,
     pub(super) protocol: RouteProtocol,
+    /// It leads to one link, and says nothing else (a source, an MTU): as ours do.
+    pub(super) plain: bool,
+    /// As it came: by this it is removed, and no other that is like it.
+    raw: RouteMessage,
 }
 
 /// What makes a route another one.
@@ -33,7 +38,7 @@ impl Seen {
     }
 }
 
-/// Every unicast route of every table, both families.
+/// Every route of every table that leads packets away or drops them, both families.
 pub(super) async fn all(netlink: &Netlink) -> Result<Vec<Seen>, Refused> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -51,12 +56,16 @@ pub(super) async fn all(netlink: &Netlink) -> Result<Vec<Seen>, Refused> {
     Ok(found)
 }
 
-/// `None`: not a plain unicast route through one link.
+/// `None`: one of the kernel's own for local addresses, or of another family.
 pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
     let header = &message.header;
-    if header.kind != RouteType::Unicast {
-        return None;
-    }
+    let drops = match header.kind {
+        RouteType::Unicast => false,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => {
+            true
+        }
+        _ => return None,
+    };
     let any: IpAddr = match header.address_family {
         AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
         AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -67,6 +76,7 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
     let mut link = None;
     let mut table = u32::from(header.table);
     let mut metric = 0;
+    let mut plain = !drops && header.tos == 0;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => dst = ip(address)?,
@@ -74,6 +84,11 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
             RouteAttribute::Oif(index) => link = Some(*index),
             RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::PrefSource(_)
+            | RouteAttribute::Metrics(_)
+            | RouteAttribute::MultiPath(_)
+            | RouteAttribute::NhId(_)
+            | RouteAttribute::Encap(_) => plain = false,
             _ => {}
         }
     }
@@ -81,10 +96,12 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
     Some(Seen {
         dst,
         via,
-        link: link?,
+        link: link.filter(|_| !drops).unwrap_or(0),
         table,
         metric,
         protocol: header.protocol,
+        plain,
+        raw: message.clone(),
     })
 }
 
@@ -113,16 +130,23 @@ pub(super) fn of_pods(
     names: &BTreeMap<u32, String>,
     prefix: &str,
 ) -> BTreeMap<IpAddr, String> {
-    routes
+    let mut of_pods: Vec<&Seen> = routes.iter().filter(|r| is_host_route(r)).collect();
+    // The one that is used comes last, and stays.
+    of_pods.sort_by_key(|route| std::cmp::Reverse(route.metric));
+    of_pods
         .iter()
-        .filter(|route| is_host_route(route))
         .filter_map(|route| Some((route.dst.addr(), names.get(&route.link)?.clone())))
         .filter(|(_, name)| name.starts_with(prefix))
         .collect()
 }
 
-/// Whether this is a single address of the main table.
+/// Whether this leads a single address to one link, in the main table.
 pub(super) fn is_host_route(route: &Seen) -> bool {
+    is_single(route) && route.link != 0
+}
+
+/// Whether this is about a single address in the main table.
+pub(super) fn is_single(route: &Seen) -> bool {
     route.table == TABLE_MAIN && route.dst.prefix_len() == route.dst.max_prefix_len()
 }
 
@@ -138,7 +162,7 @@ pub(super) async fn apply(
     let mut keep = BTreeSet::new();
     for route in &wanted {
         let key: Key = (route.dst, route.via, index, route.table);
-        if !seen.iter().any(|seen| seen.key() == key) {
+        if !seen.iter().any(|seen| seen.plain && seen.key() == key) {
             let new = RouteNetlinkMessage::NewRoute(message(route, index));
             netlink
                 .change(new, NLM_F_CREATE | NLM_F_REPLACE)
@@ -154,7 +178,7 @@ pub(super) async fn apply(
     }
     for route in seen {
         let of_table = !eni.primary && eni.table != TABLE_MAIN && route.table == eni.table;
-        if of_table && !keep.contains(&route.key()) {
+        if of_table && !(route.plain && keep.contains(&route.key())) {
             remove(netlink, route).await.map_err(|error| {
                 error.while_doing(format!("removing {} from table {}", route.dst, route.table))
             })?;
@@ -163,22 +187,43 @@ pub(super) async fn apply(
     Ok(())
 }
 
-/// Removes a route; one that is gone is fine.
+/// Removes a route, and none that only resembles it; one that is gone is fine.
 pub(super) async fn remove(netlink: &Netlink, route: &Seen) -> Result<(), Refused> {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(route.dst.addr());
-    message.header.destination_prefix_length = route.dst.prefix_len();
-    message.header.scope = RouteScope::NoWhere;
-    message.header.kind = RouteType::Unspec;
-    message.header.table = u8::try_from(route.table).unwrap_or(0);
-    message.attributes = vec![
-        RouteAttribute::Destination(route.dst.addr().into()),
-        RouteAttribute::Oif(route.link),
-        RouteAttribute::Table(route.table),
-    ];
+    let mut message = route.raw.clone();
+    // What the kernel says of its state is no part of it.
+    message.header.flags = RouteFlags::empty();
     netlink
         .change_unless(RouteNetlinkMessage::DelRoute(message), 0, &[ESRCH])
         .await
+}
+
+/// Routes in main through a link that somebody made, and not the kernel for its addresses or for what a
+/// router told (which end).
+pub(super) fn made_through(seen: &[Seen], link: u32) -> Vec<Seen> {
+    let kernels = [RouteProtocol::Kernel, RouteProtocol::Ra];
+    let made = seen.iter().filter(|route| {
+        route.table == TABLE_MAIN && route.link == link && !kernels.contains(&route.protocol)
+    });
+    made.cloned().collect()
+}
+
+/// Puts back what went with its link. What can't be is left to the program that had made it.
+pub(super) async fn restore(netlink: &Netlink, gone: &[Seen]) {
+    // Those of a subnet first: gateways are found by them.
+    let (direct, by_gateway): (Vec<&Seen>, Vec<&Seen>) =
+        gone.iter().partition(|route| route.via.is_none());
+    for route in direct.into_iter().chain(by_gateway) {
+        let mut message = route.raw.clone();
+        message.header.flags = RouteFlags::empty();
+        let new = RouteNetlinkMessage::NewRoute(message);
+        let fine = &[EEXIST];
+        let put = netlink.change_unless(new, NLM_F_CREATE | NLM_F_EXCL, fine);
+        let dst = route.dst;
+        match put.await {
+            Ok(()) => tracing::info!(%dst, "a route through the primary ENI is back"),
+            Err(error) => tracing::warn!(%dst, %error, "a route through the primary ENI is gone"),
+        }
+    }
 }
 
 /// A pod's host route, as the plugin makes it.

@@ -40,8 +40,8 @@ pub(super) async fn apply(
 
 /// What is wanted and not among `all`, and those of the kernel's own that are not.
 fn missing(all: &BTreeSet<Rule>, wanted: &[Rule]) -> Vec<Rule> {
-    // Without IPv6 in use the kernel may not even have it.
-    let six = wanted.iter().any(|rule| rule.v6);
+    // Without IPv6 the kernel has no such rule; else the one of the local table outlives a flush.
+    let six = wanted.iter().chain(all).any(|rule| rule.v6);
     let own = kernels_own();
     let own = own.iter().filter(|rule| six || !rule.v6);
     let needed: BTreeSet<&Rule> = wanted.iter().chain(own).collect();

@@ -94,6 +94,15 @@ const CASES: &[Case] = &[
     ("pods_routes_are_put_back", || {
         Box::pin(repair::pods_routes_are_put_back())
     }),
+    ("pods_routes_that_lead_elsewhere_are_put_right", || {
+        Box::pin(repair::pods_routes_that_lead_elsewhere_are_put_right())
+    }),
+    ("routes_of_every_kind_are_put_right", || {
+        Box::pin(repair::routes_of_every_kind_are_put_right())
+    }),
+    ("the_primarys_link_comes_back", || {
+        Box::pin(repair::the_primarys_link_comes_back())
+    }),
     ("the_mark_may_change", || {
         Box::pin(repair::the_mark_may_change())
     }),

@@ -39,7 +39,9 @@ fn table() -> String {
 fn everything() -> (Vec<String>, String, String, String) {
     let links = ip("link show ens5") + &ip("link show ens6") + &ip("-4 addr show ens6");
     let routes = ip("route show table 2") + &ip("route show table all type unreachable");
-    (rules(), routes, table(), links)
+    let mut rules = rules();
+    rules.push(ip("-6 rule"));
+    (rules, routes, table(), links)
 }
 
 async fn until_as(before: &(Vec<String>, String, String, String), what: &str) {
@@ -90,8 +92,56 @@ pub(super) async fn what_others_take_away_comes_back() {
         "ip link set ens6 mtu 1500",
         "ip link set ens5 mtu 1500",
         "ip addr flush dev ens6",
+        "ip -6 rule flush",
     ])
     .await;
+}
+
+/// Of whatever kind, and whatever else they say.
+pub(super) async fn routes_of_every_kind_are_put_right() {
+    all_are_undone(&[
+        "ip route replace blackhole default table 2",
+        "ip route add blackhole 10.0.9.0/24 table 2",
+        "ip route add unreachable 10.0.9.0/24 table 2 metric 7",
+        "ip route add throw 10.0.9.0/24 table 2",
+        "ip route add prohibit 10.0.9.0/24 table 2",
+        "ip route replace default via 10.0.0.1 dev ens6 onlink table 2 src 10.0.0.9",
+        "ip route replace default via 10.0.0.1 dev ens6 onlink table 2 mtu 1400",
+        "ip route append default via 10.0.0.1 dev ens6 onlink table 2 src 10.0.0.9",
+        "ip route prepend default via 10.0.0.7 dev ens6 onlink table 2",
+        "ip route add 10.0.9.0/24 table 2 nexthop via 10.0.0.1 dev ens6 onlink nexthop via 10.0.0.7 dev ens6 onlink",
+        "ip route add 192.0.2.0/24 dev lo table 2",
+    ])
+    .await;
+}
+
+/// Its own routes in main went with it, and nobody else brings them back.
+pub(super) async fn the_primarys_link_comes_back() {
+    let (_net, _) = watched().await;
+    let main = || {
+        let text = ip("route show table main");
+        let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    ip("route add 198.51.100.0/24 via 10.0.0.1 dev ens5 metric 5");
+    calm().await;
+    let (before, whole) = (everything(), main());
+    assert_eq!(whole.len(), 3, "{whole:?}");
+    ip("link set ens5 down");
+    until_as(&before, "ens5 down").await;
+    let begin = Instant::now();
+    while main() != whole {
+        assert!(begin.elapsed() < BOUND, "{:?}, not {whole:?}", main());
+        sleep(Duration::from_millis(20)).await;
+    }
+    // What somebody takes away with the link up is taken away.
+    ip("route del 198.51.100.0/24");
+    calm().await;
+    ip("link set ens6 down");
+    until_as(&before, "ens6 down").await;
+    calm().await;
+    assert_eq!(main().len(), 2, "{:?}", main());
 }
 
 pub(super) async fn the_nftables_table_comes_back() {
@@ -255,6 +305,57 @@ pub(super) async fn pods_routes_are_put_back() {
     );
     for none in ["10.0.3.20", "10.0.3.21", "10.0.0.44"] {
         assert!(!whole.contains(none), "{whole}");
+    }
+}
+
+/// Of one metric, before or after ours; of another one; and what drops.
+pub(super) async fn pods_routes_that_lead_elsewhere_are_put_right() {
+    let net = node(&["ens5"]);
+    pod("eniaaa", "10.0.3.17");
+    pod("enibbb", "10.0.3.18");
+    ip("addr add fe80::1/64 dev eniaaa");
+    ip("-6 route add 2001:db8::17/128 dev eniaaa");
+    let pods: Vec<Leftover> = ["10.0.3.17", "2001:db8::17"]
+        .map(|address| Leftover {
+            address: address.parse().expect("parses"),
+            host_if: "eniaaa".into(),
+        })
+        .into();
+    let look = || ip("route show table main") + &ip("-6 route show 2001:db8::17");
+    let whole = look();
+    // `true`: nobody's business.
+    for (damage, stays) in [
+        ("route replace 10.0.3.17/32 dev enibbb scope link", false),
+        ("route replace 10.0.3.17/32 via 10.0.0.7 dev ens5", false),
+        ("route replace blackhole 10.0.3.17/32", false),
+        ("route prepend 10.0.3.17/32 dev enibbb scope link", false),
+        (
+            "route replace 10.0.3.17/32 dev eniaaa scope link src 10.0.0.9",
+            false,
+        ),
+        ("route append 10.0.3.17/32 dev enibbb scope link", true),
+        ("route add unreachable 10.0.3.17/32 metric 50", true),
+        ("route add 10.0.3.16/28 dev enibbb", true),
+        ("-6 route replace 2001:db8::17/128 dev enibbb", false),
+        ("-6 route add 2001:db8::17/128 dev enibbb metric 7", false),
+        ("-6 route add unreachable 2001:db8::17/128 metric 9", false),
+        ("-6 route add 2001:db8::17/128 dev enibbb metric 2000", true),
+    ] {
+        ip(damage);
+        let hurt = look();
+        assert_ne!(hurt, whole, "{damage} does nothing");
+        net.reroute(pods.clone()).await.expect("puts right");
+        assert_eq!(look() == hurt, stays, "{damage}: {}", look());
+        assert_eq!(
+            look() == whole,
+            !stays,
+            "{damage}: {}\ninstead of {whole}",
+            look()
+        );
+        if stays {
+            ip(&damage.replace("append", "del").replace("add", "del"));
+        }
+        assert_eq!(look(), whole, "{damage}");
     }
 }
 

@@ -119,6 +119,11 @@ impl Kernel {
         tables.applied = HostWiring::default();
     }
 
+    /// The link through which an address is routed.
+    pub(crate) fn route(&self, ip: IpAddr) -> Option<String> {
+        self.tables().routes.get(&ip).cloned()
+    }
+
     /// A pod's host route comes or goes, and the monitor tells.
     pub(crate) async fn set_route(&self, ip: IpAddr, host_if: Option<&str>) {
         let event = match host_if {
@@ -343,7 +348,7 @@ impl HostNet for MortalKernel {
                 self.life.step("before a route is put back");
                 let lost = {
                     let tables = self.kernel.tables();
-                    tables.veths.contains(&host_if) && !tables.routes.contains_key(&address)
+                    tables.veths.contains(&host_if) && tables.routes.get(&address) != Some(&host_if)
                 };
                 if lost {
                     let put = self.kernel.set_route(address, Some(&host_if));

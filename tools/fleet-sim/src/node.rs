@@ -121,6 +121,17 @@ impl Node {
         self.kernel.tracked()
     }
 
+    /// Somebody leads a pod's address through another link, or through none.
+    pub async fn set_route(&self, ip: IpAddr, host_if: Option<&str>) {
+        self.kernel.set_route(ip, host_if).await;
+    }
+
+    /// The link through which the kernel routes a pod's address.
+    #[must_use]
+    pub fn route(&self, ip: IpAddr) -> Option<String> {
+        self.kernel.route(ip)
+    }
+
     /// The end of a finished pod's veth, which [`Node::end`] left.
     pub async fn remove_link(&self, host_if: &str) {
         self.kernel.remove_link(host_if).await;

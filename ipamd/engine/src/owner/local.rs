@@ -4,6 +4,7 @@ use super::{Owner, start};
 use crate::host::egress;
 use crate::notice::Notice;
 use crate::ports::{Foreign, HostNetError, KernelEvent, Leftover, NodeFacts, Write};
+use crate::reroute::Reroute;
 use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::limits::{MaxPodsInput, limits_of, max_pods};
@@ -166,8 +167,14 @@ impl Owner {
                 if let Some(key) = self.store.owner(ip) {
                     self.unwired.wired(key);
                 }
-                self.store.set_routed(ip, host_if);
+                // A second one beside its own, or its own again: changed, or led elsewhere.
+                if Reroute::is_doubtful(&self.store, ip, &host_if) {
+                    self.reroute.gone(&self.store, ip, now);
+                } else {
+                    self.store.set_routed(ip, host_if);
+                }
             }
+            KernelEvent::PodRouteBent(ip) => self.reroute.gone(&self.store, ip, now),
             KernelEvent::PodRouteGone(ip) => {
                 self.store.clear_routed(ip, now);
                 self.reroute.gone(&self.store, ip, now);
