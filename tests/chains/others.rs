@@ -168,6 +168,14 @@ pub(crate) fn felix() -> Outcome {
     as_felix(&scene)?;
     scene.all_agree()?;
     scene.all_reach()?;
+    // It takes its route away once the API has forgotten the pod, which may have seconds to end yet.
+    let own = scene.pods[0].address().map(host).unwrap_or_default();
+    on_node(&scene, "ip", &["route", "del", &own, "metric", "1024"])?;
+    let back = |routes: &String| routes.contains(&scene.pods[0].host_link().unwrap_or_default());
+    let look = || routes_to(&scene, &scene.pods[0]);
+    eventually(SOON, look, back, |routes| ensure(back(&routes), routes))?;
+    succeeded("CHECK", &chain.call("check", &scene.pods[0], "eth0")?)?;
+    scene.all_reach()?;
     // A new sandbox of the same name, while the old one's namespace still stands.
     let mut old = scene.pods.remove(0);
     succeeded("DEL", &chain.del(&mut old, "eth0")?)?;

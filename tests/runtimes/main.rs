@@ -20,6 +20,7 @@ fn main() -> std::process::ExitCode {
         test("twenty_at_once", twenty_at_once),
         test("a_failed_add_leaves_nothing", failed_add),
         test("another_configuration_in_between", other_configuration),
+        test("another_networks_name_in_between", other_name),
         test("containerd_is_killed", containerd_killed),
         test("the_daemon_is_away", daemon_away),
         test("a_minute_without_the_daemon", minute_away),
@@ -246,6 +247,48 @@ fn other_configuration() -> Outcome {
     scene.pods.push(containerd.run("c")?);
     scene.all_agree()?;
     scene.all_reach()?;
+    end(containerd, scene)
+}
+
+/// The network gets another name, and DELs go by that: the plugin has never heard of such attachments.
+fn other_name() -> Outcome {
+    let (containerd, mut scene) = ready(settings()?)?;
+    for name in ["a", "b", "c"] {
+        scene.pods.push(containerd.run(name)?);
+    }
+    let node = scene.node().sim().clone();
+    node.run(|| {
+        let text =
+            r#"{"cniVersion": "1.0.0", "name": "renamed", "plugins": [{"type": "ipamd-cni"}]}"#;
+        std::fs::write(format!("{NET_D}/05-new.tmp"), text)?;
+        std::fs::rename(
+            format!("{NET_D}/05-new.tmp"),
+            format!("{NET_D}/05-new.conflist"),
+        )
+    })??;
+    let probe = || {
+        let pod = containerd.run("probe")?;
+        let listed = node.run(|| {
+            let all = std::fs::read_dir("/var/lib/cni/results")?.flatten();
+            let names = all.map(|e| e.file_name().to_string_lossy().into_owned());
+            Ok::<_, std::io::Error>(names.collect::<Vec<_>>().join(" "))
+        })??;
+        containerd.end(pod)?;
+        Ok(listed)
+    };
+    let heeded = |listed: &String| listed.contains("renamed-");
+    let judge = |listed| ensure(heeded(&listed), listed);
+    eventually(2 * SOON, probe, heeded, judge)?;
+    for pod in scene.pods.drain(1..).collect::<Vec<_>>() {
+        containerd.end(pod)?;
+    }
+    let one = |pool: &lab::snapshot::Snapshot| pool.leases().len() == 1;
+    scene.node().wait_pool(SOON, "one lease", one)?;
+    scene.all_agree()?;
+    scene.all_reach()?;
+    containerd.end(scene.pods.remove(0))?;
+    let none = |pool: &lab::snapshot::Snapshot| pool.leases().is_empty();
+    scene.node().wait_pool(SOON, "no lease", none)?;
     end(containerd, scene)
 }
 
