@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// and beside the peer's rules. With `--peer` beside the peer itself too.
     #[arg(long, conflicts_with = "only")]
     traffic: bool,
+    /// Traffic at this many pods only.
+    #[arg(long, value_name = "N", requires = "traffic", value_parser = clap::value_parser!(u32).range(2..=250))]
+    pods: Option<u32>,
 }
 
 /// Runs every case.
@@ -107,11 +110,12 @@ fn on_the_wire(options: &Options, ours: &Programs, screen: &Screen) -> Result<Ve
     vpc_sim::isolate().map_err(LabError::from)?;
     lab::interrupt::listen()?;
     let effort = if options.quick {
-        traffic::Effort::QUICK
+        traffic::Effort::quick()
     } else {
-        traffic::Effort::FULL
+        traffic::Effort::full()
     };
-    let rows = traffic::measure(&Stack::ours(ours), peer.as_ref(), effort, screen)?;
+    let effort = effort.only(options.pods);
+    let rows = traffic::measure(&Stack::ours(ours), peer.as_ref(), &effort, screen)?;
     if options.json {
         println!("{}", figures::json(&rows));
     }

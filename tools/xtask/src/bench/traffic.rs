@@ -20,10 +20,10 @@ use lab::LabError;
 use layout::Layout;
 
 /// How much is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Effort {
     /// Pods on the node, from the most to the fewest.
-    counts: &'static [u32],
+    counts: Vec<u32>,
     /// Turns of every layout.
     rounds: u32,
     /// Length of one measurement, milliseconds.
@@ -32,17 +32,31 @@ pub(super) struct Effort {
 
 impl Effort {
     /// Two pods are the fewest that can talk to each other.
-    pub(super) const FULL: Self = Self {
-        counts: &[250, 110, 2],
-        rounds: 5,
-        slice_ms: 200,
-    };
-    pub(super) const QUICK: Self = Self {
-        // An m5.large's primary ENI takes 144 by prefixes.
-        counts: &[150, 2],
-        rounds: 2,
-        slice_ms: 100,
-    };
+    pub(super) fn full() -> Self {
+        Self {
+            counts: vec![250, 110, 2],
+            rounds: 5,
+            slice_ms: 200,
+        }
+    }
+
+    pub(super) fn quick() -> Self {
+        Self {
+            // An m5.large's primary ENI takes 144 by prefixes.
+            counts: vec![150, 2],
+            rounds: 2,
+            slice_ms: 100,
+        }
+    }
+
+    /// At one count, with more turns in its place.
+    pub(super) fn only(mut self, pods: Option<u32>) -> Self {
+        if let Some(pods) = pods {
+            self.rounds *= 2;
+            self.counts = vec![pods];
+        }
+        self
+    }
 }
 
 /// Measures everything in both modes.
@@ -52,7 +66,7 @@ impl Effort {
 pub(super) fn measure(
     ours: &Stack,
     peer: Option<&Stack>,
-    effort: Effort,
+    effort: &Effort,
     screen: &Screen,
 ) -> Result<Vec<Row>, LabError> {
     let mut rows = Vec::new();
@@ -62,7 +76,7 @@ pub(super) fn measure(
         let mut bed = Bed::make(ours, mode, most)?;
         phase.done(true, &bed.words());
         let mut peers = peer.and_then(|p| the_peers(p, mode, most, screen));
-        for count in effort.counts {
+        for count in &effort.counts {
             bed.shrink_to(*count)?;
             if let Some(peers) = &mut peers {
                 peers.shrink_to(*count)?;
@@ -95,7 +109,7 @@ fn the_peers(peer: &Stack, mode: Mode, most: u32, screen: &Screen) -> Option<Bed
 fn turns(
     bed: &mut Bed,
     peers: Option<&Bed>,
-    effort: Effort,
+    effort: &Effort,
     row: &mut Row,
 ) -> Result<(), LabError> {
     for _ in 0..effort.rounds {

@@ -29,6 +29,8 @@ struct Listed {
     cpu_us_each: f64,
     /// The rate to plain routing's, median of the rounds' own ratios.
     of_plain: f64,
+    /// The same to that of plain routing on a node with Services.
+    of_node: f64,
 }
 
 fn listed<S: serde::Serializer>(
@@ -46,11 +48,19 @@ fn listed<S: serde::Serializer>(
             p50_us: middle(all, |d| d.p50_us),
             p99_us: middle(all, |d| d.p99_us),
             cpu_us_each: middle(all, cpu_each),
-            of_plain: measured
-                .get(&(*key, "plain"))
-                .map_or(0.0, |plain| ratio(all, plain, rate)),
+            of_plain: of(measured, (*key, "plain"), all),
+            of_node: of(measured, (*key, "node"), all),
         }
     }))
+}
+
+fn of(
+    measured: &BTreeMap<(Key, &'static str), Vec<Done>>,
+    base: (Key, &'static str),
+    all: &[Done],
+) -> f64 {
+    let base = measured.get(&base);
+    base.map_or(0.0, |base| ratio(all, base, rate))
 }
 
 type Pick = fn(&Done) -> f64;
@@ -94,9 +104,13 @@ impl Row {
     }
 
     fn of_plain(&self, key: Key, layout: &'static str, pick: Pick) -> Option<f64> {
+        self.times(key, layout, "plain", pick)
+    }
+
+    fn times(&self, key: Key, layout: &'static str, base: &'static str, pick: Pick) -> Option<f64> {
         let all = self.measured.get(&(key, layout))?;
-        let plain = self.measured.get(&(key, "plain"))?;
-        Some(ratio(all, plain, pick))
+        let base = self.measured.get(&(key, base))?;
+        Some(ratio(all, base, pick))
     }
 
     /// One line for people.
@@ -129,8 +143,8 @@ pub(in crate::bench) fn draw(rows: &[Row]) -> String {
     let mut lines = vec![
         String::new(),
         format!(
-            "{:<74} {:>12} {:>7} {:>8} {:>7} {:>7}",
-            "", "plain", "ours", "tracked", "rules", "peer"
+            "{:<74} {:>12} {:>7} {:>7} {:>7} {:>7} {:>9}",
+            "", "plain", "ours", "rules", "peer", "node", "ours/node"
         ),
     ];
     for (what, work, pick) in LOOKS {
@@ -141,32 +155,36 @@ pub(in crate::bench) fn draw(rows: &[Row]) -> String {
                     let Some(plain) = row.measured.get(&(key, "plain")) else {
                         continue;
                     };
-                    let times = |layout| {
-                        let times = row.of_plain(key, layout, pick);
-                        times.map_or("-".into(), |t| format!("{t:.2}"))
-                    };
+                    let shown =
+                        |times: Option<f64>| times.map_or("-".into(), |t| format!("{t:.2}"));
+                    let times = |layout| shown(row.of_plain(key, layout, pick));
                     let name = format!(
                         "{what}: {}, {} pods, {on_words} ENI to {to_words}",
                         row.mode.word(),
                         row.pods
                     );
                     lines.push(format!(
-                        "{name:<74} {:>12.1} {:>7} {:>8} {:>7} {:>7}",
+                        "{name:<74} {:>12.1} {:>7} {:>7} {:>7} {:>7} {:>9}",
                         middle(plain, pick),
                         times("ours"),
-                        times("tracked"),
                         times("peer_rules"),
                         times("peer"),
+                        times("node"),
+                        shown(row.times(key, "ours_on_node", "node", pick)),
                     ));
                 }
             }
         }
     }
     lines.push(
-        "ours, tracked (plain with connection tracking), rules (the peer's, laid by hand), peer: \
-         multiples of plain"
+        "ours, rules (the peer's, laid by hand), peer, node (plain with connection tracking and hooks \
+         for translation, as Services need): multiples of plain"
             .into(),
     );
-    lines.push("routing's, medians of rounds in turns. Targets at 250 pods: 0.95 of its connections, 1.05 of its p50.".into());
+    lines.push(
+        "routing's; ours/node: ours with those, of node. Medians of rounds in turns. Targets at 250 pods: \
+         0.95 of the connections, 1.05 of the p50."
+            .into(),
+    );
     lines.join("\n")
 }

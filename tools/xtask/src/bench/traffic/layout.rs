@@ -21,20 +21,29 @@ pub(super) enum Layout {
     /// Routes, and for pods on further ENIs the two rules that they need; no nftables, no connection
     /// tracking.
     Plain,
-    /// The same with connection tracking, as on any node with Services.
-    Tracked,
+    /// The same with what any node with Services has: connection tracking, and hooks for translation.
+    Node,
+    /// By the daemon, with that.
+    OursOnNode,
     /// The peer's rules and chains (nftables and iptables-nft), by its code's and its own runs' word.
     PeerRules,
 }
 
 impl Layout {
-    pub(super) const ALL: [Self; 4] = [Self::Ours, Self::Plain, Self::PeerRules, Self::Tracked];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::Plain,
+        Self::PeerRules,
+        Self::Node,
+        Self::OursOnNode,
+    ];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::Plain => "plain",
-            Self::Tracked => "tracked",
+            Self::Node => "node",
+            Self::OursOnNode => "ours_on_node",
             Self::PeerRules => "peer_rules",
         }
     }
@@ -47,13 +56,16 @@ impl Layout {
         let mut rules = String::from(
             "rule flush\nrule add pref 32766 lookup main\nrule add pref 32767 lookup default\n",
         );
-        if self != Self::Ours {
+        let by_daemon = matches!(self, Self::Ours | Self::OursOnNode);
+        if !by_daemon {
             rules += &self.rules(bed);
         }
         feed(&node, "ip", &["-batch", "-"], &rules)?;
+        if matches!(self, Self::Node | Self::OursOnNode) {
+            feed(&node, "nft", &["-f", "-"], SERVICES)?;
+        }
         match self {
-            Self::Plain => Ok(()),
-            Self::Tracked => feed(&node, "nft", &["-f", "-"], TRACKED),
+            Self::Plain | Self::Node => Ok(()),
             Self::PeerRules => {
                 feed(&node, "nft", &["-f", "-"], PEER_MARKS)?;
                 let primary = bed.enis().into_iter().find(|eni| eni.device_index == 0);
@@ -63,7 +75,7 @@ impl Layout {
                 let chains = peer_chains(&primary.link, &primary.primary.addr().to_string());
                 feed(&node, "iptables-nft-restore", &[], &chains)
             }
-            Self::Ours => {
+            Self::Ours | Self::OursOnNode => {
                 bed.cluster.node().start()?;
                 bed.cluster.nodes()[0].wait_ready(LIMIT)?;
                 wait_for_ours(&node)
@@ -103,11 +115,24 @@ impl Layout {
     }
 }
 
-/// Answers and further packets are known; all else goes on.
-const TRACKED: &str = "table ip bench {
+/// The least that kube-proxy has, in its nftables mode: chains of the same types, with no Service that the
+/// load would meet.
+const SERVICES: &str = "table ip bench {
+  map services {
+    type ipv4_addr . inet_proto . inet_service : verdict
+  }
   chain forward {
     type filter hook forward priority filter; policy accept;
-    ct state established,related accept
+    ct state invalid drop
+  }
+  chain nat-prerouting {
+    type nat hook prerouting priority dstnat; policy accept;
+    ip daddr . meta l4proto . th dport vmap @services
+  }
+  chain nat-postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    meta mark & 0x4000 == 0 return
+    masquerade fully-random
   }
 }
 ";
