@@ -94,10 +94,27 @@ fn damages(site: &Site) -> Vec<(String, Option<&'static str>)> {
     let pod = site.address(Who::Primary);
     let link = site.pod(Who::Primary).and_then(lab::Pod::host_link);
     let link = link.unwrap_or_default();
+    let other = site.pod(Who::Secondary).and_then(lab::Pod::host_link);
+    let other = other.unwrap_or_default();
     let line = |text: &str| text.to_owned();
     vec![
         (line("ip rule flush"), Some("secondary -> remote")),
+        (line("ip rule del pref 32766"), Some("beside -> primary")),
+        (line("ip rule del pref 1536"), Some("secondary -> remote")),
         (line("ip route flush table 2"), Some("secondary -> remote")),
+        (
+            line("ip route replace blackhole default table 2"),
+            Some("secondary -> remote"),
+        ),
+        (
+            format!("ip route replace {pod}/32 dev {other} scope link"),
+            Some("beside -> primary"),
+        ),
+        (
+            format!("ip route replace blackhole {pod}/32"),
+            Some("beside -> primary"),
+        ),
+        (line("ip link set ens5 down"), Some("primary -> internet")),
         (format!("ip route del {pod}/32"), Some("beside -> primary")),
         (
             format!("ip link set {link} down;ip link set {link} up"),

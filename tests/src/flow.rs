@@ -3,7 +3,7 @@
 use crate::fail;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -50,7 +50,11 @@ impl Flow {
         net: &NetNs,
         to: SocketAddr,
     ) -> Result<Self, Failure> {
-        let socket = net.udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = net.udp(SocketAddr::new(any, 0))?;
         let end = Arc::new(AtomicBool::new(false));
         let task = runtime.spawn(run(socket, to, Arc::clone(&end)));
         Ok(Self {
