@@ -185,7 +185,8 @@ impl Monitor {
                 }
                 routes::is_single(&route).then(|| KernelEvent::PodRouteBent(route.dst.addr()))
             }
-            RouteNetlinkMessage::NewAddress(address) => {
+            // (Each pod's link comes and goes with an address of its own, by IPv6.)
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
                 if self.net.eni_mtu(address.header.index).is_some() {
                     self.repair_soon();
                 }
@@ -209,10 +210,6 @@ impl Monitor {
                 if ours {
                     self.repair_soon();
                 }
-                None
-            }
-            RouteNetlinkMessage::DelAddress(_) => {
-                self.repair_soon();
                 None
             }
             _ => None,

@@ -129,6 +129,25 @@ impl Netlink {
         Err(Refused::Interrupted)
     }
 
+    /// One thing.
+    pub(super) async fn ask(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, Refused> {
+        let mut answers = Box::pin(self.request(message, 0)?);
+        let read = async {
+            while let Some(answer) = answers.next().await {
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => return Ok(Some(message)),
+                    NetlinkPayload::Error(error) => return Err(Refused::Kernel(error.to_io())),
+                    _ => {}
+                }
+            }
+            Ok(None)
+        };
+        timeout(DEADLINE, read).await.map_err(|_| Refused::Silent)?
+    }
+
     /// One change, acknowledged. `flags` are `NLM_F_CREATE` and the like.
     pub(super) async fn change(
         &self,

@@ -40,15 +40,6 @@ pub(super) fn script(nat: &Nat, options: Options<'_>) -> String {
     v4::table(nat, options)
 }
 
-/// How a translation's source ports are chosen, as it ends a rule of `snat`.
-pub(super) const fn ports(ports: SnatPorts) -> &'static str {
-    match ports {
-        SnatPorts::FullyRandom => " fully-random",
-        SnatPorts::Random => " random",
-        SnatPorts::Kept => "",
-    }
-}
-
 /// Tables as they were made, and as the kernel had them then.
 #[derive(Debug, Default)]
 pub(super) struct Kept {

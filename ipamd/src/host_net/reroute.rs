@@ -6,7 +6,6 @@ use super::{KernelNet, links, routes};
 use ipam_engine::ports::{HostNetError, Leftover};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 impl KernelNet {
@@ -15,11 +14,13 @@ impl KernelNet {
     /// that is gone or down took the route along, and its pod.
     pub(super) async fn reroute_all(&self, pods: Vec<Leftover>) -> Result<(), HostNetError> {
         let failed = |error: super::netlink::Refused| error.while_doing("putting routes back");
-        let names = links::names(&self.netlink).await.map_err(failed)?;
-        let by_name: BTreeMap<&str, u32> = names
-            .iter()
-            .map(|(index, name)| (name.as_str(), *index))
-            .collect();
+        let names = pods.iter().map(|pod| pod.host_if.as_str());
+        let by_name = links::named(&self.netlink, &names.collect())
+            .await
+            .map_err(failed)?;
+        if by_name.is_empty() {
+            return Ok(());
+        }
         let seen = routes::all(&self.netlink).await.map_err(failed)?;
         for pod in pods.iter().filter(|pod| self.is_pods(&pod.host_if)) {
             let Some(index) = by_name.get(pod.host_if.as_str()) else {

@@ -28,8 +28,7 @@ impl KernelNet {
         if let Some(primary) = primary.filter(|_| wiring.six.forwards) {
             forward(primary)?;
         }
-        let ports = nft::ports(self.settings.snat_ports);
-        let script = script(&wiring.six.egress, &wiring.nat.pod_if_prefix, ports);
+        let script = script(&wiring.six.egress, &wiring.nat.pod_if_prefix);
         let tables = tables(wiring);
         state
             .egress
@@ -77,7 +76,7 @@ const fn family(egress: &Egress) -> &'static str {
 
 /// The transaction that makes both tables be as `egress` says. "add" makes sure that there is something
 /// to delete.
-fn script(egress: &[Egress], pod_if_prefix: &str, ports: &str) -> String {
+fn script(egress: &[Egress], pod_if_prefix: &str) -> String {
     let mut out = String::new();
     for family in ["ip", "ip6"] {
         let _ = writeln!(
@@ -96,7 +95,7 @@ fn script(egress: &[Egress], pod_if_prefix: &str, ports: &str) -> String {
              \x20}}\n\
              \x20chain postrouting {{\n\
              \x20 type nat hook postrouting priority srcnat; policy accept;\n\
-             \x20 {family} saddr {range} oifname != \"{pod_if_prefix}*\" snat to {source}{ports}\n\
+             \x20 {family} saddr {range} oifname != \"{pod_if_prefix}*\" snat to {source}\n\
              \x20}}\n}}"
         );
     }
@@ -109,14 +108,12 @@ mod tests {
 
     #[test]
     fn a_rule_for_all_pods_and_none_where_there_is_no_egress() {
-        let none = script(&[], "eni", "");
+        let none = script(&[], "eni");
         assert_eq!(none.matches("delete table").count(), 2);
         assert!(!none.contains("chain"));
-        let v4 = script(&[Egress::by([10, 0, 0, 9].into())], "eni", " fully-random");
+        let v4 = script(&[Egress::by([10, 0, 0, 9].into())], "eni");
         assert!(
-            v4.contains(
-                "ip saddr 169.254.172.0/22 oifname != \"eni*\" snat to 10.0.0.9 fully-random\n"
-            ),
+            v4.contains("ip saddr 169.254.172.0/22 oifname != \"eni*\" snat to 10.0.0.9"),
             "{v4}"
         );
         assert!(v4.contains("ip daddr 169.254.172.0/22 ct state new reject"));

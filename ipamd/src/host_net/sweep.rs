@@ -6,7 +6,7 @@ use super::{KernelNet, conntrack, links, routes};
 use ipam_engine::ports::{Forgotten, HostNetError, Leftover, Trace};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkMessage;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl KernelNet {
@@ -17,11 +17,13 @@ impl KernelNet {
             return Ok(());
         }
         let failed = |error: super::netlink::Refused| error.while_doing("sweeping");
-        let names = links::names(&self.netlink).await.map_err(failed)?;
-        let by_name: BTreeMap<&str, u32> = names
-            .iter()
-            .map(|(index, name)| (name.as_str(), *index))
-            .collect();
+        let names = leftovers.iter().map(|leftover| leftover.host_if.as_str());
+        let by_name = links::named(&self.netlink, &names.collect())
+            .await
+            .map_err(failed)?;
+        if by_name.is_empty() {
+            return Ok(());
+        }
         let seen = routes::all(&self.netlink).await.map_err(failed)?;
         let mut gone = BTreeSet::new();
         for leftover in leftovers
@@ -65,15 +67,15 @@ impl KernelNet {
 impl KernelNet {
     /// Links first: a pod whose link is there may still make connections.
     pub(super) async fn forget_all(&self, traces: Vec<Trace>) -> Result<Forgotten, HostNetError> {
-        let names = links::names(&self.netlink)
+        let names = traces.iter().filter_map(|trace| trace.host_if.as_deref());
+        let there = links::named(&self.netlink, &names.collect())
             .await
             .map_err(|error| error.while_doing("looking for finished pods' links"))?;
-        let names: BTreeSet<&str> = names.values().map(String::as_str).collect();
-        let has_link = |trace: &Trace| {
+        let has_link = |trace: &&Trace| {
             let name = trace.host_if.as_deref();
-            name.is_some_and(|name| names.contains(name))
+            name.is_some_and(|name| there.contains_key(name))
         };
-        let (linked, gone): (Vec<Trace>, Vec<Trace>) = traces.into_iter().partition(has_link);
+        let (linked, gone): (Vec<&Trace>, Vec<&Trace>) = traces.iter().partition(has_link);
         let addresses: BTreeSet<IpAddr> = gone.into_iter().map(|t| t.address).collect();
         Ok(Forgotten {
             linked: linked.into_iter().map(|t| t.address).collect(),

@@ -86,7 +86,11 @@ fn packets_of_pods(out: &mut String, nat: &Nat, has_marks: bool, node_port: bool
 
 fn translation(out: &mut String, nat: &Nat, source: Ipv4Addr, ports: SnatPorts) {
     let (prefix, mark) = (&nat.pod_if_prefix, nat.mark);
-    let ports = super::ports(ports);
+    let ports = match ports {
+        SnatPorts::FullyRandom => " fully-random",
+        SnatPorts::Random => " random",
+        SnatPorts::Kept => "",
+    };
     let _ = writeln!(
         out,
         " chain postrouting {{
