@@ -16,6 +16,9 @@ pub enum Violation {
     /// The index of owners disagrees with the leases.
     #[error("the index of owners is wrong about {0}")]
     OwnerIndex(IpAddr),
+    /// The index of addresses that the kernel routes and no lease has disagrees with both.
+    #[error("the index of strays is wrong about {0}")]
+    StrayIndex(IpAddr),
     /// The index of pods' links disagrees with the leases.
     #[error("the index of links is wrong about {0}")]
     LinkIndex(String),
@@ -48,6 +51,7 @@ pub fn check(store: &Datastore, _now: Timestamp) -> Vec<Violation> {
     let mut found = Vec::new();
     leases(store, &mut found);
     links(store, &mut found);
+    strays(store, &mut found);
     blocks(store, &mut found);
     enis(store, &mut found);
     found
@@ -88,6 +92,13 @@ fn leases(store: &Datastore, found: &mut Vec<Violation>) {
             .filter(|ip| !owners.contains_key(*ip))
             .map(|ip| Violation::OwnerIndex(*ip)),
     );
+}
+
+fn strays(store: &Datastore, found: &mut Vec<Violation>) {
+    let routed = store.routed.keys().copied();
+    let strays: BTreeSet<IpAddr> = routed.filter(|ip| !store.owners.contains_key(ip)).collect();
+    let wrong = strays.symmetric_difference(&store.strays);
+    found.extend(wrong.map(|ip| Violation::StrayIndex(*ip)));
 }
 
 fn links(store: &Datastore, found: &mut Vec<Violation>) {

@@ -49,6 +49,8 @@ pub struct Datastore {
     pub(crate) released: BTreeMap<IpAddr, Released>,
     /// What the kernel routes to pods: address -> host link. A witness, not a record of ours.
     pub(crate) routed: BTreeMap<IpAddr, String>,
+    /// Those of `routed` that no lease has, kept with both: each turn counts them.
+    pub(crate) strays: BTreeSet<IpAddr>,
     /// What the kernel still has of released addresses' last pods; unknown if absent. Not stored: after
     /// a restart it is looked for anew.
     traces: BTreeMap<IpAddr, Traces>,
@@ -378,6 +380,7 @@ impl Datastore {
                 *self.used.entry(block).or_default() += 1;
             }
             self.owners.insert(ip, lease.key.clone());
+            self.strays.remove(&ip);
             if self.released.remove(&ip).is_some() {
                 self.traces.remove(&ip);
                 self.touch(Touched::Released(ip));
@@ -404,6 +407,7 @@ impl Datastore {
         self.unlink(&lease.host_if);
         for ip in &lease.addresses {
             self.owners.remove(ip);
+            self.note_stray(*ip);
             if let Some((_, block)) = self.block_of(*ip)
                 && let Some(n) = self.used.get_mut(&block)
             {

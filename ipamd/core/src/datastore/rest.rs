@@ -59,11 +59,22 @@ impl Datastore {
     pub fn set_routed(&mut self, ip: IpAddr, host_if: String) {
         self.traces.remove(&ip);
         self.routed.insert(ip, host_if);
+        self.note_stray(ip);
+    }
+
+    /// The kernel's routes or the leases have changed at this address.
+    pub(super) fn note_stray(&mut self, ip: IpAddr) {
+        if self.routed.contains_key(&ip) && !self.owners.contains_key(&ip) {
+            self.strays.insert(ip);
+        } else {
+            self.strays.remove(&ip);
+        }
     }
 
     /// The kernel no longer does. An address that no lease named rests from now on.
     pub fn clear_routed(&mut self, ip: IpAddr, now: Timestamp) {
         if let Some(host_if) = self.routed.remove(&ip) {
+            self.strays.remove(&ip);
             self.rest_if_unowned(ip, &host_if, now);
         }
     }
@@ -71,6 +82,11 @@ impl Datastore {
     /// A new look at the kernel replaces all that was known of it.
     pub fn replace_routed(&mut self, routed: BTreeMap<IpAddr, String>, now: Timestamp) {
         let before = core::mem::replace(&mut self.routed, routed);
+        let strays = self
+            .routed
+            .keys()
+            .filter(|ip| !self.owners.contains_key(*ip));
+        self.strays = strays.copied().collect();
         for (ip, host_if) in before {
             if !self.routed.contains_key(&ip) {
                 self.rest_if_unowned(ip, &host_if, now);
@@ -207,7 +223,7 @@ impl Datastore {
 
     fn forgettable(&self) -> impl Iterator<Item = (&IpAddr, &Released)> {
         self.released.iter().filter(|(ip, _)| {
-            !self.routed.contains_key(*ip)
+            !self.strays.contains(*ip)
                 && !matches!(self.traces.get(*ip), Some(Traces::Gone | Traces::Link))
         })
     }

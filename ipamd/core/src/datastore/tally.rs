@@ -89,17 +89,19 @@ impl Datastore {
                 });
             }
         }
-        for ip in self.released.keys() {
-            if self.cooling_until(*ip, now).is_some() {
+        for (ip, released) in &self.released {
+            if released.at + self.cooldown > now {
                 self.count(&mut tally, family, *ip, |t| &mut t.cooling);
-            } else if self.routed.contains_key(ip) || self.is_linked(*ip) {
-                self.count(&mut tally, family, *ip, |t| &mut t.held);
-            } else if self.has_traces(*ip) {
-                self.count(&mut tally, family, *ip, |t| &mut t.unsettled);
+            } else if !self.strays.contains(ip) {
+                if self.is_linked(*ip) {
+                    self.count(&mut tally, family, *ip, |t| &mut t.held);
+                } else if self.has_traces(*ip) {
+                    self.count(&mut tally, family, *ip, |t| &mut t.unsettled);
+                }
             }
         }
-        for ip in self.routed.keys() {
-            if !self.owners.contains_key(ip) && !self.released.contains_key(ip) {
+        for ip in &self.strays {
+            if self.cooling_until(*ip, now).is_none() {
                 self.count(&mut tally, family, *ip, |t| &mut t.held);
             }
         }
