@@ -52,6 +52,11 @@ fn end_attributes(batch: &mut Batch, end: End<'_>, mtu: u32) {
     if mtu > 0 {
         batch.attr_u32(k::IFLA_MTU, mtu);
     }
+    // One queue each way, as a veth has of itself. Without a word the kernel first makes one for each
+    // processor, then takes all but one away and waits an RCU grace period for it (veth_init_queues,
+    // netif_set_real_num_tx_queues).
+    batch.attr_u32(k::IFLA_NUM_TX_QUEUES, 1);
+    batch.attr_u32(k::IFLA_NUM_RX_QUEUES, 1);
 }
 
 /// Creates both ends in place, both down: `host` here, `pod` in the namespace `netns`. Fails with
