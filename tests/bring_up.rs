@@ -1,7 +1,9 @@
 //! Promise: a node comes up, its pods get addresses at once and without an error, reach what they
 //! must, and nothing is left behind.
 
-use ipamd_tests::{Mode, Outcome, SOON, Scene, ensure, fail, refused, spec};
+use ipamd_tests::net::output;
+use ipamd_tests::{Mode, Outcome, SOON, Scene, ensure, eventually, fail, refused, spec};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use vpc_sim::testing::{Test, run};
 
@@ -22,6 +24,10 @@ fn main() -> std::process::ExitCode {
         Test {
             name: "every_eni_carries_its_pods_traffic",
             run: every_eni,
+        },
+        Test {
+            name: "links_of_another_prefix_are_pods_too",
+            run: another_prefix,
         },
         Test {
             name: "prefixes_from_launch_are_used",
@@ -105,6 +111,36 @@ fn every_eni() -> Outcome {
         here.iter().all(|e| e.sent >= 9 && e.dropped == 0),
         format!("{here:?}"),
     )?;
+    scene.nothing_is_left()
+}
+
+/// A network configuration of its own, as a further interface beside Calico needs it: its pods' links have
+/// another prefix than the daemon's, and are treated as all others are, after a restart too.
+fn another_prefix() -> Outcome {
+    let mut scene = two(Mode::Secondary)?;
+    scene.runtime = scene.runtime.set("vethPrefix", "mul".into());
+    scene.add_pods(27)?;
+    scene.add_elsewhere()?;
+    scene.all_reach()?;
+    let net = scene.cluster.nodes()[0].sim().net().clone();
+    let route = format!("ip route show {}", scene.pods[0].addresses()[0]);
+    let was = output(&net, &route)?;
+    ensure(was.contains("dev mul"), was.clone())?;
+    for broken in ["del", "replace blackhole"] {
+        output(&net, &route.replace("show", broken))?;
+        let look = || output(&net, &route);
+        let back = |now: String| ensure(now == was, format!("after {broken}: {now}"));
+        eventually(SOON, look, |now| *now == was, back)?;
+    }
+    scene.node().stop()?;
+    scene.node().start()?;
+    scene.node().wait_ready(SOON)?;
+    scene.all_reach()?;
+    let links = || Ok(lab::kernel::links(&net, "mul")?);
+    ensure(links()?.len() == 27, "not a link a pod")?;
+    scene.del_pods()?;
+    let none = |left: BTreeSet<String>| ensure(left.is_empty(), format!("{left:?}"));
+    eventually(SOON, links, BTreeSet::is_empty, none)?;
     scene.nothing_is_left()
 }
 

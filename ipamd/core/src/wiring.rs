@@ -14,7 +14,7 @@ mod pod;
 mod six;
 
 pub use host::{EniLink, HostInput, HostWiring, Nat, host_wiring};
-pub use name::{host_if_name, is_of_attachment, is_of_network, pod_macs};
+pub use name::{host_if_name, host_if_prefix, is_of_attachment, is_of_network, pod_macs};
 pub use pod::{PodInput, PodWiring, Sysctl, pod_wiring, version};
 pub use six::{Egress, Six};
 

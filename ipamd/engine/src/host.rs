@@ -8,6 +8,7 @@ use ipam_core::datastore::Datastore;
 use ipam_core::wiring::{Egress, HostInput, HostWiring, Nat, Six, host_wiring};
 use ipam_core::{Block, Eni, Family, Mac, Phase, Timestamp};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// See the module.
@@ -178,7 +179,7 @@ fn wanted(
         .copied()
         .collect();
     let nat = Nat {
-        pod_if_prefix: settings.veth_prefix.clone(),
+        pod_if_prefixes: pod_if_prefixes(store, settings),
         inside,
         source: (settings.snat && settings.policy.wants(Family::V4)).then_some(facts.node_ip),
         mark: settings.mark,
@@ -187,6 +188,14 @@ fn wanted(
     let wiring = host_wiring(&inputs, settings.eni_mtu, nat, &settings.services)
         .with_six(six(settings, facts));
     (wiring, blocks.into_iter().flatten().collect())
+}
+
+/// The setting's, and those that network configurations of their own gave (a further interface's).
+fn pod_if_prefixes(store: &Datastore, settings: &Settings) -> BTreeSet<String> {
+    let own = settings.veth_prefix.as_str();
+    let others = store.host_if_prefixes().into_iter();
+    let others = others.filter(|prefix| !prefix.starts_with(own));
+    others.chain([own]).map(Into::into).collect()
 }
 
 fn six(settings: &Settings, facts: &NodeFacts) -> Six {

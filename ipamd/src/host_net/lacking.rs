@@ -46,7 +46,7 @@ impl Node for KernelNet {
 
     fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>> {
         Box::pin(async {
-            let found = links::of_pods(&self.netlink, &self.settings.veth_prefix).await;
+            let found = links::of_pods(&self.netlink, |name| self.is_pods(name)).await;
             found.unwrap_or_else(|error| {
                 tracing::warn!(%error, "can't read pods' links");
                 BTreeMap::new()

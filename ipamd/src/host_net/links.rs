@@ -38,26 +38,26 @@ pub(super) struct Link {
 /// on another link and wears its address.
 pub(super) async fn candidates(
     netlink: &Netlink,
-    pod_prefix: &str,
+    is_pods: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<Mac, Link>, Refused> {
     let links = all(netlink).await?;
     Ok(links
         .iter()
         .filter_map(read)
-        .filter(|(_, link)| !link.name.starts_with(pod_prefix))
+        .filter(|(_, link)| !is_pods(&link.name))
         .collect())
 }
 
 /// The host's ends of pods' links, by name, with their Ethernet addresses.
 pub(super) async fn of_pods(
     netlink: &Netlink,
-    pod_prefix: &str,
+    is_pods: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, Mac>, Refused> {
     let links = all(netlink).await?;
     Ok(links
         .iter()
         .filter_map(read)
-        .filter(|(_, link)| link.name.starts_with(pod_prefix))
+        .filter(|(_, link)| is_pods(&link.name))
         .map(|(mac, link)| (link.name, mac))
         .collect())
 }

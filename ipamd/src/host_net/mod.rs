@@ -23,11 +23,12 @@ pub use monitor::watch;
 
 use crate::config;
 use ipam_core::Mac;
-use ipam_core::wiring::HostWiring;
+use ipam_core::wiring::{HostWiring, host_if_prefix};
 use ipam_engine::ports::{
     Applied, Foreign, Forgotten, Fut, HostNet, HostNetError, Leftover, Survey, Trace,
 };
 use netlink::Netlink;
+use netlink_packet_route::link::LinkMessage;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::PoisonError;
@@ -83,15 +84,15 @@ impl KernelNet {
 
     async fn look(&self) -> Result<Survey, HostNetError> {
         let failed = |error: netlink::Refused| error.while_doing("looking at links and routes");
-        let prefix = &self.settings.veth_prefix;
-        let links = links::candidates(&self.netlink, prefix)
+        let is_pods = |name: &str| self.is_pods(name);
+        let links = links::candidates(&self.netlink, is_pods)
             .await
             .map_err(failed)?;
         let names = links::names(&self.netlink).await.map_err(failed)?;
         let routes = routes::all(&self.netlink).await.map_err(failed)?;
         Ok(Survey {
             links: links.into_keys().collect(),
-            pod_routes: routes::of_pods(&routes, &names, prefix),
+            pod_routes: routes::of_pods(&routes, &names, is_pods),
         })
     }
 
@@ -131,7 +132,7 @@ impl KernelNet {
         suspect: bool,
     ) -> Result<Applied, HostNetError> {
         let doing = |error: netlink::Refused| error.while_doing("reading links and routes");
-        let links = links::candidates(&self.netlink, &self.settings.veth_prefix)
+        let links = links::candidates(&self.netlink, |name| self.is_pods(name))
             .await
             .map_err(doing)?;
         let mut applied = Applied::default();
@@ -232,9 +233,16 @@ impl KernelNet {
         Ok(())
     }
 
-    /// Whether a link of this name is a pod's.
+    /// Whether a link of this name is a pod's: by the setting, or by another prefix as a network
+    /// configuration can give it.
     fn is_pods(&self, name: &str) -> bool {
-        name.starts_with(&self.settings.veth_prefix)
+        name.starts_with(&self.settings.veth_prefix) || host_if_prefix(name).is_some()
+    }
+
+    /// The Ethernet address of a link that may be an ENI.
+    fn eni_mac(&self, message: &LinkMessage) -> Option<Mac> {
+        let (mac, link) = links::read(message)?;
+        (!self.is_pods(&link.name)).then_some(mac)
     }
 }
 
@@ -272,10 +280,4 @@ impl HostNet for KernelNet {
     fn forget(&self, traces: Vec<Trace>) -> Fut<'_, Result<Forgotten, HostNetError>> {
         Box::pin(self.forget_all(traces))
     }
-}
-
-/// The Ethernet address of a link that may be an ENI.
-fn eni_mac(message: &netlink_packet_route::link::LinkMessage, prefix: &str) -> Option<Mac> {
-    let (mac, link) = links::read(message)?;
-    (!link.name.starts_with(prefix)).then_some(mac)
 }

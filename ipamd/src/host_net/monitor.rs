@@ -4,7 +4,7 @@
 use super::netlink::Netlink;
 use super::nft::Events;
 use super::truce::Truce;
-use super::{KernelNet, eni_mac, links, routes, rules, stray};
+use super::{KernelNet, links, routes, rules, stray};
 use ipam_engine::Handle;
 use ipam_engine::ports::{Foreign, KernelEvent};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
@@ -153,7 +153,7 @@ impl Monitor {
                 if self.net.is_pods(&name) {
                     return self.pod_link(link.header.index, name, known.is_some(), down);
                 }
-                let mac = eni_mac(&link, &self.net.settings.veth_prefix)?;
+                let mac = self.net.eni_mac(&link)?;
                 // Told again for every change of state: only the first, or a new name, is news.
                 let news = known.as_ref() != Some(&name);
                 let mtu = self.net.eni_mtu(link.header.index);
@@ -172,7 +172,7 @@ impl Monitor {
                 if let Some(name) = known.filter(|name| self.net.is_pods(name)) {
                     return Some(KernelEvent::PodLinkGone(name));
                 }
-                eni_mac(&link, &self.net.settings.veth_prefix).map(KernelEvent::LinkGone)
+                self.net.eni_mac(&link).map(KernelEvent::LinkGone)
             }
             RouteNetlinkMessage::NewRoute(route) => {
                 if let Some((route, name)) = self.pod_route(&route) {

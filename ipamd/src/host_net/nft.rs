@@ -7,6 +7,7 @@ mod events;
 mod v4;
 
 pub(super) use events::Events;
+pub(super) use v4::not_pods;
 
 use crate::config::SnatPorts;
 use ipam_core::wiring::Nat;

@@ -123,12 +123,12 @@ const fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// The pods' host routes: single addresses in main through a link whose name begins with `prefix`,
-/// whatever their metric.
+/// The pods' host routes: single addresses in main through a link of a pod's name, whatever
+/// their metric.
 pub(super) fn of_pods(
     routes: &[Seen],
     names: &BTreeMap<u32, String>,
-    prefix: &str,
+    is_pods: impl Fn(&str) -> bool,
 ) -> BTreeMap<IpAddr, String> {
     let mut of_pods: Vec<&Seen> = routes.iter().filter(|r| is_host_route(r)).collect();
     // The one that is used comes last, and stays.
@@ -136,7 +136,7 @@ pub(super) fn of_pods(
     of_pods
         .iter()
         .filter_map(|route| Some((route.dst.addr(), names.get(&route.link)?.clone())))
-        .filter(|(_, name)| name.starts_with(prefix))
+        .filter(|(_, name)| is_pods(name))
         .collect()
 }
 

@@ -6,7 +6,7 @@
 
 use super::netlink::Refused;
 use super::{KernelNet, State, nft};
-use ipam_core::wiring::{Egress, HostWiring};
+use ipam_core::wiring::{Egress, HostWiring, Nat};
 use ipam_engine::ports::HostNetError;
 use std::fmt::Write as _;
 use std::fs;
@@ -28,7 +28,7 @@ impl KernelNet {
         if let Some(primary) = primary.filter(|_| wiring.six.forwards) {
             forward(primary)?;
         }
-        let script = script(&wiring.six.egress, &wiring.nat.pod_if_prefix);
+        let script = script(&wiring.six.egress, &wiring.nat);
         let tables = tables(wiring);
         state
             .egress
@@ -76,7 +76,8 @@ const fn family(egress: &Egress) -> &'static str {
 
 /// The transaction that makes both tables be as `egress` says. "add" makes sure that there is something
 /// to delete.
-fn script(egress: &[Egress], pod_if_prefix: &str) -> String {
+fn script(egress: &[Egress], nat: &Nat) -> String {
+    let elsewhere = nft::not_pods("oifname", nat);
     let mut out = String::new();
     for family in ["ip", "ip6"] {
         let _ = writeln!(
@@ -95,7 +96,7 @@ fn script(egress: &[Egress], pod_if_prefix: &str) -> String {
              \x20}}\n\
              \x20chain postrouting {{\n\
              \x20 type nat hook postrouting priority srcnat; policy accept;\n\
-             \x20 {family} saddr {range} oifname != \"{pod_if_prefix}*\" snat to {source}\n\
+             \x20 {family} saddr {range} {elsewhere} snat to {source}\n\
              \x20}}\n}}"
         );
     }
@@ -108,12 +109,18 @@ mod tests {
 
     #[test]
     fn a_rule_for_all_pods_and_none_where_there_is_no_egress() {
-        let none = script(&[], "eni");
+        let nat = Nat {
+            pod_if_prefixes: ["eni".to_owned(), "mul".to_owned()].into(),
+            ..Nat::default()
+        };
+        let none = script(&[], &nat);
         assert_eq!(none.matches("delete table").count(), 2);
         assert!(!none.contains("chain"));
-        let v4 = script(&[Egress::by([10, 0, 0, 9].into())], "eni");
+        let v4 = script(&[Egress::by([10, 0, 0, 9].into())], &nat);
         assert!(
-            v4.contains("ip saddr 169.254.172.0/22 oifname != \"eni*\" snat to 10.0.0.9"),
+            v4.contains(
+                "ip saddr 169.254.172.0/22 oifname != \"eni*\" oifname != \"mul*\" snat to 10.0.0.9"
+            ),
             "{v4}"
         );
         assert!(v4.contains("ip daddr 169.254.172.0/22 ct state new reject"));

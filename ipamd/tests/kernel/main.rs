@@ -207,7 +207,7 @@ fn node(links: &[&str]) -> Arc<KernelNet> {
 
 fn wiring(enis: u8, blocks: &[Block]) -> HostWiring {
     let nat = Nat {
-        pod_if_prefix: "eni".into(),
+        pod_if_prefixes: ["eni".to_owned()].into(),
         inside: vec!["10.0.0.0/16".parse().expect("parses")],
         source: "10.0.0.9".parse().ok(),
         ..Nat::default()

@@ -7,8 +7,9 @@
 //! twice in the life of a node, also when the store has forgotten what was.
 
 use super::Datastore;
-use crate::wiring::{egress, host_if_name, pod_macs};
+use crate::wiring::{egress, host_if_name, host_if_prefix, pod_macs};
 use crate::{AttachmentKey, Block, BlockState, Eni, EniHandle, Family, Lease, PodRef, Timestamp};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -57,8 +58,8 @@ const PLACES: u32 = 33;
 
 /// The part of a host end's name that is not the prefix (see [`host_if_name`]).
 fn digits(host_if: &str) -> &str {
-    let prefix = host_if.len().saturating_sub(11);
-    host_if.get(prefix..).unwrap_or(host_if)
+    let prefix = host_if_prefix(host_if).unwrap_or_default();
+    host_if.strip_prefix(prefix).unwrap_or(host_if)
 }
 
 impl Datastore {
@@ -122,6 +123,13 @@ impl Datastore {
             Some(place) if !lease.pod.name.is_empty() => place,
             _ => self.interfaces_before(lease),
         }
+    }
+
+    /// The prefixes of all leases' host ends.
+    #[must_use]
+    pub fn host_if_prefixes(&self) -> BTreeSet<&str> {
+        let names = self.links.keys();
+        names.filter_map(|name| host_if_prefix(name)).collect()
     }
 
     /// How many interfaces of the same sandbox are older than a lease's.

@@ -5,7 +5,7 @@ use super::{
     PRIO_SERVICES, ROUTER_V6, Route, Rule, Scope, Six, TABLE_MAIN,
 };
 use crate::{Block, BlockKind, Mac};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -69,8 +69,8 @@ impl EniLink {
 /// Source translation and marks, for one nftables table of our own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nat {
-    /// Pods' links begin with this.
-    pub pod_if_prefix: String,
+    /// Pods' links begin with one of these.
+    pub pod_if_prefixes: BTreeSet<String>,
     /// Destinations inside these keep the pod's address; all others get `source`.
     pub inside: Vec<IpNet>,
     /// The node's primary address; `None`: no translation.
@@ -84,7 +84,7 @@ pub struct Nat {
 impl Default for Nat {
     fn default() -> Self {
         Self {
-            pod_if_prefix: String::new(),
+            pod_if_prefixes: BTreeSet::new(),
             inside: Vec::new(),
             source: None,
             mark: MARK_MAIN,

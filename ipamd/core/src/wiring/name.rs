@@ -26,8 +26,26 @@ pub fn host_if_name(prefix: &str, pod: &PodRef, key: &AttachmentKey, index: u32)
     for byte in &hash.finalize()[..6] {
         name.push_str(&format!("{byte:02x}"));
     }
-    name.truncate(prefix.len() + 11);
+    name.truncate(prefix.len() + DIGITS);
     name
+}
+
+/// Digits of a host end's name, behind its prefix.
+const DIGITS: usize = 11;
+
+/// The longest prefix that a network configuration can set (`vethPrefix`).
+const PREFIX_MAX: usize = 4;
+
+/// The prefix of a host end's name, if [`host_if_name`] can have made it.
+#[must_use]
+pub fn host_if_prefix(name: &str) -> Option<&str> {
+    let (prefix, digits) = name.split_at_checked(name.len().checked_sub(DIGITS)?)?;
+    let own = (1..=PREFIX_MAX).contains(&prefix.len())
+        && prefix.bytes().all(|b| b.is_ascii_alphanumeric())
+        && digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    own.then_some(prefix)
 }
 
 /// The Ethernet addresses of the host's and the pod's end: locally administered and unicast. `salt`
@@ -111,6 +129,23 @@ mod tests {
         );
         assert_eq!(name("default", "sample-pod"), "enicc21c2d7785");
         assert_eq!(name("default", "web-0"), "eni0d7763386da");
+    }
+
+    #[test]
+    fn a_name_tells_its_prefix() {
+        for (name, prefix) in [
+            ("eni0d7763386da", Some("eni")),
+            ("mulcc21c2d7785", Some("mul")),
+            ("veth0d7763386da", Some("veth")),
+            ("0d7763386da", None),
+            ("ens5", None),
+            ("veth1a2b3c4d", None),
+            ("eni0d7763386dX", None),
+            ("e\"i0d7763386da", None),
+            ("\u{e9}0d7763386da", None),
+        ] {
+            assert_eq!(host_if_prefix(name), prefix, "{name}");
+        }
     }
 
     #[test]

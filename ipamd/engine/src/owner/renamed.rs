@@ -20,12 +20,8 @@ pub(super) struct Renamed(BTreeSet<AttachmentKey>);
 impl Owner {
     /// A DEL of a key that no lease has.
     pub(super) fn release_renamed(&mut self, asked: &AttachmentKey, now: Timestamp) {
-        // Of links with another prefix the kernel's news are not heard.
-        let seen = |lease: &Lease| lease.host_if.starts_with(&self.settings.veth_prefix);
         let same = |lease: &&Lease| {
-            lease.key.container_id == asked.container_id
-                && lease.key.if_name == asked.if_name
-                && seen(lease)
+            lease.key.container_id == asked.container_id && lease.key.if_name == asked.if_name
         };
         let Some(lease) = self.store.leases().values().find(same) else {
             return;

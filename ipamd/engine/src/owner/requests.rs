@@ -156,6 +156,10 @@ impl Owner {
         self.forget.warn_of(&stuck, &lease.addresses);
         if fresh {
             self.unwired.leased(&lease, now);
+            if !lease.host_if.starts_with(&self.settings.veth_prefix) {
+                // The node's rules may not know of such links yet.
+                self.host.changed();
+            }
         }
         let wiring = self.wiring(&lease, request.mtu);
         Ok(Answer::wired(

@@ -191,10 +191,13 @@ impl Owner {
                 self.store.withdraw(&key);
             }
         }
-        let unowned = survey
-            .pod_routes
-            .keys()
-            .filter(|ip| self.store.owner(**ip).is_none())
+        // A link that is named as ours may be another program's; one with an address of ours is not.
+        let ours = |ip, link: &str| {
+            link.starts_with(&self.settings.veth_prefix) || self.store.block_of(ip).is_some()
+        };
+        let pods = survey.pod_routes.iter();
+        let unowned = pods
+            .filter(|(ip, link)| self.store.owner(**ip).is_none() && ours(**ip, link))
             .count();
         if unowned > 0 {
             self.notices.add(Notice::UnknownPods(unowned), now);

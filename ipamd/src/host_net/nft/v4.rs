@@ -56,13 +56,22 @@ fn connections_to_the_node(out: &mut String, mark: u32, primary: &str) {
     );
 }
 
+/// Matches packets that come by (`iifname`) or leave by (`oifname`) no pod's link.
+pub(in crate::host_net) fn not_pods(which: &str, nat: &Nat) -> String {
+    let prefixes = nat.pod_if_prefixes.iter();
+    let each: Vec<String> = prefixes
+        .map(|prefix| format!("{which} != \"{prefix}*\""))
+        .collect();
+    each.join(" ")
+}
+
 fn packets_of_pods(out: &mut String, nat: &Nat, has_marks: bool, node_port: bool) {
-    let (prefix, mark) = (&nat.pod_if_prefix, nat.mark);
+    let (elsewhere, mark) = (not_pods("iifname", nat), nat.mark);
     let _ = writeln!(
         out,
         " chain prerouting {{
   type filter hook prerouting priority dstnat + 10; policy accept;
-  iifname != \"{prefix}*\" accept"
+  {elsewhere} accept"
     );
     if has_marks {
         let _ = writeln!(out, "  ip saddr vmap @enis");
@@ -85,7 +94,7 @@ fn packets_of_pods(out: &mut String, nat: &Nat, has_marks: bool, node_port: bool
 }
 
 fn translation(out: &mut String, nat: &Nat, source: Ipv4Addr, ports: SnatPorts) {
-    let (prefix, mark) = (&nat.pod_if_prefix, nat.mark);
+    let (elsewhere, mark) = (not_pods("oifname", nat), nat.mark);
     let ports = match ports {
         SnatPorts::FullyRandom => " fully-random",
         SnatPorts::Random => " random",
@@ -95,7 +104,7 @@ fn translation(out: &mut String, nat: &Nat, source: Ipv4Addr, ports: SnatPorts) 
         out,
         " chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
-  meta mark and {mark:#x} == {mark:#x} oifname != \"{prefix}*\" ip daddr != @inside snat to \
+  meta mark and {mark:#x} == {mark:#x} {elsewhere} ip daddr != @inside snat to \
          {source}{ports}
  }}"
     );
@@ -155,7 +164,7 @@ mod tests {
 
     fn nat() -> Nat {
         Nat {
-            pod_if_prefix: "eni".into(),
+            pod_if_prefixes: ["eni".to_owned()].into(),
             inside: vec![
                 "10.0.0.0/16".parse().expect("parses"),
                 "10.1.0.0/16".parse().expect("parses"),
