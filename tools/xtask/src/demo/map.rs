@@ -5,6 +5,9 @@ use lab::snapshot::{Block, Eni, Snapshot};
 /// Characters that fit beside the names.
 const WIDTH: usize = 64;
 
+/// Nobody counts the 2^48 addresses of an IPv6 prefix; the daemon tells as many as it can write.
+const COUNTED: u32 = 1 << 30;
+
 /// What each character means.
 pub(super) const LEGEND: &str = "█ used  ░ free  ~ cooling  ! held";
 
@@ -13,13 +16,25 @@ pub(super) fn draw(node: &str, title: &str, pool: &Snapshot) -> Vec<String> {
     let t = pool.totals;
     let mut lines = vec![format!(
         "{node} {title}: {} addresses, {} used, {} free, {} cooling, {} held",
-        t.addresses, t.used, t.free, t.cooling, t.held
+        count(t.addresses),
+        t.used,
+        count(t.free),
+        t.cooling,
+        t.held
     )];
     for eni in &pool.enis {
         lines.extend(draw_eni(eni));
     }
     lines.extend(pool.report.iter().map(|words| format!("    plan: {words}")));
     lines
+}
+
+fn count(addresses: u32) -> String {
+    if addresses > COUNTED {
+        "countless".into()
+    } else {
+        addresses.to_string()
+    }
 }
 
 fn draw_eni(eni: &Eni) -> Vec<String> {
@@ -35,7 +50,7 @@ fn draw_eni(eni: &Eni) -> Vec<String> {
         .partition(|block| !block.block.contains('/'));
     for block in prefixes {
         let state = state(block);
-        if block.free > 1 << 30 {
+        if block.free > COUNTED {
             let used = block.used.len();
             lines.push(format!("    {:<18} {used} used{state}", block.block));
             continue;
