@@ -3,10 +3,12 @@
 use crate::oracle::Oracle;
 use crate::story::Story;
 use ipam_core::Timestamp;
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use vpc_model::{SpecError, Time, Vpc, VpcSpec};
+use vpc_model::{NodeSpec, SpecError, SubnetSpec, Time, Vpc, VpcSpec};
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +31,20 @@ impl World {
     /// What is wrong with the spec.
     pub fn new(spec: VpcSpec) -> Result<Self, SpecError> {
         Self::with_story(spec, Story::default())
+    }
+
+    /// The least VPC: one subnet, and one m5.large in it, called `a`. To be called inside a paused tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// None that is known of.
+    pub fn of_one_node() -> Result<Self, SpecError> {
+        let subnet = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 18);
+        Self::new(VpcSpec {
+            subnets: vec![SubnetSpec::new(subnet)],
+            nodes: vec![NodeSpec::new("a", "m5.large")],
+            ..VpcSpec::default()
+        })
     }
 
     pub(crate) fn with_story(spec: VpcSpec, story: Story) -> Result<Self, SpecError> {

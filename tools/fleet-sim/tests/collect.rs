@@ -9,17 +9,11 @@ use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{Allocate, Collect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vpc_model::{NodeSpec, SubnetSpec, VpcSpec};
 
 const WAIT: Duration = Duration::from_secs(30);
 
 fn started() -> (World, Node) {
-    let spec = VpcSpec {
-        subnets: vec![SubnetSpec::new("10.0.0.0/18".parse().unwrap())],
-        nodes: vec![NodeSpec::new("a", "m5.large")],
-        ..VpcSpec::default()
-    };
-    let world = World::new(spec).unwrap();
+    let world = World::of_one_node().unwrap();
     let mut node = Node::new(&world, "a").unwrap();
     node.start(settings(Policy::default()));
     (world, node)

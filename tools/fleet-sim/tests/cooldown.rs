@@ -176,12 +176,7 @@ async fn a_restart_keeps_the_rest_and_looks_again() {
 /// Releases that come in a stream are forgotten in batches.
 #[tokio::test(start_paused = true)]
 async fn looks_are_batched() {
-    let spec = VpcSpec {
-        subnets: vec![SubnetSpec::new("10.0.0.0/18".parse().unwrap())],
-        nodes: vec![NodeSpec::new("a", "m5.large")],
-        ..VpcSpec::default()
-    };
-    let world = World::new(spec).unwrap();
+    let world = World::of_one_node().unwrap();
     let mut node = Node::new(&world, "a").unwrap();
     node.set_forgetting(Forgetting::Takes(Duration::from_millis(200)));
     node.start(settings(Policy {

@@ -8,19 +8,13 @@ use ipam_core::plan::Policy;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::sleep;
-use vpc_model::{NodeSpec, SubnetSpec, VpcSpec};
 
 const WAIT: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A node with a pod that has been there for a while: its address and link.
 async fn with_pod() -> (World, Node, IpAddr, String) {
-    let spec = VpcSpec {
-        subnets: vec![SubnetSpec::new("10.0.0.0/18".parse().unwrap())],
-        nodes: vec![NodeSpec::new("a", "m5.large")],
-        ..VpcSpec::default()
-    };
-    let world = World::new(spec).unwrap();
+    let world = World::of_one_node().unwrap();
     let mut node = Node::new(&world, "a").unwrap();
     node.start(settings(Policy::default()));
     let wiring = node.add(1, WAIT).await.unwrap();
