@@ -40,12 +40,9 @@ pub(super) async fn candidates(
     netlink: &Netlink,
     is_pods: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<Mac, Link>, Refused> {
-    let links = all(netlink).await?;
-    Ok(links
-        .iter()
-        .filter_map(read)
-        .filter(|(_, link)| !is_pods(&link.name))
-        .collect())
+    let mut links = ethernet(netlink).await?;
+    links.retain(|(_, link)| !is_pods(&link.name));
+    Ok(links.into_iter().collect())
 }
 
 /// The host's ends of pods' links, by name, with their Ethernet addresses.
@@ -53,11 +50,10 @@ pub(super) async fn of_pods(
     netlink: &Netlink,
     is_pods: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, Mac>, Refused> {
-    let links = all(netlink).await?;
+    let mut links = ethernet(netlink).await?;
+    links.retain(|(_, link)| is_pods(&link.name));
     Ok(links
-        .iter()
-        .filter_map(read)
-        .filter(|(_, link)| is_pods(&link.name))
+        .into_iter()
         .map(|(mac, link)| (link.name, mac))
         .collect())
 }
@@ -74,6 +70,10 @@ fn question(attributes: Vec<LinkAttribute>) -> RouteNetlinkMessage {
 async fn all(netlink: &Netlink) -> Result<Vec<LinkMessage>, Refused> {
     let messages = netlink.dump(question(Vec::new())).await?;
     Ok(messages.into_iter().filter_map(link).collect())
+}
+
+async fn ethernet(netlink: &Netlink) -> Result<Vec<(Mac, Link)>, Refused> {
+    Ok(all(netlink).await?.iter().filter_map(read).collect())
 }
 
 fn link(message: RouteNetlinkMessage) -> Option<LinkMessage> {

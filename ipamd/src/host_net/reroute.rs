@@ -2,7 +2,7 @@
 
 use super::netlink::{EEXIST, ENETDOWN, ENODEV, Netlink, Refused};
 use super::routes::Seen;
-use super::{KernelNet, links, routes};
+use super::{KernelNet, routes};
 use ipam_engine::ports::{HostNetError, Leftover};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -14,10 +14,7 @@ impl KernelNet {
     /// that is gone or down took the route along, and its pod.
     pub(super) async fn reroute_all(&self, pods: Vec<Leftover>) -> Result<(), HostNetError> {
         let failed = |error: super::netlink::Refused| error.while_doing("putting routes back");
-        let names = pods.iter().map(|pod| pod.host_if.as_str());
-        let by_name = links::named(&self.netlink, &names.collect())
-            .await
-            .map_err(failed)?;
+        let by_name = self.links_of(&pods).await.map_err(failed)?;
         if by_name.is_empty() {
             return Ok(());
         }

@@ -6,10 +6,19 @@ use super::{KernelNet, conntrack, links, routes};
 use ipam_engine::ports::{Forgotten, HostNetError, Leftover, Trace};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkMessage;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 impl KernelNet {
+    /// The host's ends of pods that are there: indices by name.
+    pub(super) async fn links_of<'a>(
+        &self,
+        pods: &'a [Leftover],
+    ) -> Result<BTreeMap<&'a str, u32>, super::netlink::Refused> {
+        let names = pods.iter().map(|pod| pod.host_if.as_str()).collect();
+        links::named(&self.netlink, &names).await
+    }
+
     /// Removes routes before links: a link takes its routes along, but its removal waits for the
     /// kernel's RCU grace time.
     pub(super) async fn sweep_all(&self, leftovers: Vec<Leftover>) -> Result<(), HostNetError> {
@@ -17,10 +26,7 @@ impl KernelNet {
             return Ok(());
         }
         let failed = |error: super::netlink::Refused| error.while_doing("sweeping");
-        let names = leftovers.iter().map(|leftover| leftover.host_if.as_str());
-        let by_name = links::named(&self.netlink, &names.collect())
-            .await
-            .map_err(failed)?;
+        let by_name = self.links_of(&leftovers).await.map_err(failed)?;
         if by_name.is_empty() {
             return Ok(());
         }
