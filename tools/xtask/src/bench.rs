@@ -59,8 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
     let [iptables, _] = programs::IPTABLES;
     let needed = [programs::NFT, programs::IP, iptables];
     programs::ensure(&needed[..if options.traffic { 3 } else { 2 }])?;
+    let ours = find_or_build()?;
     let screen = Screen::new(options.json);
-    let ours = find_or_build(&screen)?;
     if options.traffic {
         return on_the_wire(options, &ours, &screen);
     }

@@ -1,38 +1,16 @@
 //! Calling cargo: where the workspace is, how its programs are built. Knows nothing of what they do.
 //!
 //! Programs of the workspace are built with the features of the *whole* workspace
-//! (`--workspace --bin NAME`), as `cargo test --workspace` builds them too: with `-p NAME` cargo
-//! would unify features over that package alone, and the AWS SDK, minutes of work, would be built
-//! once more for each selection. Only the plugin is built alone, in its own profile: it must be small.
+//! (`--workspace --bin NAME`), as `launch` builds this one and `cargo test --workspace` all tests: with
+//! `-p NAME` cargo would unify features over that package alone, and the AWS SDK, minutes of work, would
+//! be built once more for each selection. Only the plugin is built alone, in its own profile: it must be small.
 
 use crate::error::TaskError;
+use launch::Build;
+pub(crate) use launch::{cargo, root};
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// The workspace's root: two levels above this package.
-pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
-}
-
-/// A cargo command in the workspace's root, by the same cargo that runs us.
-pub(crate) fn cargo<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).args(args);
-    // Set by the `cargo run` around us for this package; other packages' build scripts would see
-    // them and be built again.
-    for (name, _) in std::env::vars_os() {
-        let ours = name.to_str().is_some_and(|n| {
-            n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_") || n == "CARGO_BIN_NAME"
-        });
-        if ours {
-            command.env_remove(name);
-        }
-    }
-    command
-}
 
 /// A command as one would type it.
 pub(crate) fn typed(command: &Command) -> String {
@@ -104,11 +82,6 @@ pub(crate) fn target() -> Result<PathBuf, TaskError> {
     Ok(folder.map_or_else(|| root().join("target"), PathBuf::from))
 }
 
-/// Builds with these arguments, cargo's progress on stderr, and gives the path of program `name`.
-fn build(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
-    finish(name, building(args))
-}
-
 /// `cargo build` with these arguments, telling in JSON what it makes.
 pub(crate) fn building(args: &[&str]) -> Command {
     let mut command = cargo(["build", "--message-format=json-render-diagnostics"]);
@@ -116,12 +89,17 @@ pub(crate) fn building(args: &[&str]) -> Command {
     command
 }
 
-/// Runs a cargo command that makes the program `name`, and gives the program's path.
+/// Runs a cargo command that makes the program `name`, of the crates that `selection` names, and gives the
+/// program's path.
 ///
 /// # Errors
 /// As [`messages`], or the program was not among what was made.
-pub(crate) fn finish(name: &str, command: Command) -> Result<PathBuf, TaskError> {
-    let built = messages(command)?
+pub(crate) fn finish(
+    name: &str,
+    command: Command,
+    selection: &[&str],
+) -> Result<PathBuf, TaskError> {
+    let built = messages(name, command, selection)?
         .iter()
         .filter(|message| message["target"]["name"] == name)
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
@@ -129,36 +107,37 @@ pub(crate) fn finish(name: &str, command: Command) -> Result<PathBuf, TaskError>
     built.ok_or_else(|| TaskError::NotBuilt(name.to_owned()))
 }
 
-/// Runs a cargo command that says in JSON what it made, with its progress on our stderr, and gives
-/// its messages.
+/// Runs a cargo command that makes `what` and says in JSON what it made, with its progress on our
+/// stderr, and gives its messages. `selection` are arguments of `cargo tree` that list its crates.
 ///
 /// # Errors
 /// It can't be started, or ends with anything but 0.
-pub(crate) fn messages(mut command: Command) -> Result<Vec<Value>, TaskError> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit());
+pub(crate) fn messages(
+    what: &str,
+    command: Command,
+    selection: &[&str],
+) -> Result<Vec<Value>, TaskError> {
     let shown = typed(&command);
-    let output = command
-        .spawn()
-        .and_then(std::process::Child::wait_with_output);
-    let output = output.map_err(TaskError::io(format!("running `{shown}`")))?;
-    if !output.status.success() {
-        let status = output.status.to_string();
-        return Err(TaskError::Command {
-            command: shown,
-            status,
-            words: String::new(),
-        });
+    let mut messages = Vec::new();
+    let status = Build::new(what, command, selection)
+        .run(|message| messages.extend(serde_json::from_str::<Value>(message)))
+        .map_err(TaskError::io(format!("running `{shown}`")))?;
+    if status.success() {
+        return Ok(messages);
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
+    Err(TaskError::Command {
+        command: shown,
+        status: status.to_string(),
+        words: String::new(),
+    })
 }
 
 /// The daemon, in the profile that tests and demo share.
 pub(crate) fn build_daemon() -> Result<PathBuf, TaskError> {
-    build("ipamd", &["--workspace", "--bin", "ipamd"])
+    let selection = ["--package", "ipamd", "--edges", "normal,build"];
+    finish(
+        "ipamd",
+        building(&["--workspace", "--bin", "ipamd"]),
+        &selection,
+    )
 }

@@ -9,6 +9,7 @@ mod cargo;
 mod demo;
 mod error;
 mod load;
+mod mutants;
 mod plugin;
 mod programs;
 mod settle;
@@ -39,6 +40,8 @@ enum Task {
     Settle(settle::Options),
     /// Plays fleets in trouble in virtual time, one for each seed, and looks for broken promises.
     Sim(sim::Options),
+    /// Plays deliberate mistakes and looks whether their suites notice.
+    Mutants(mutants::Options),
     /// A part of `bench --traffic`, in the namespace that it is started in.
     #[command(hide = true)]
     Load(load::Options),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Settle(options) => settle::run(&options),
         Task::Sim(options) => sim::run(&options),
+        Task::Mutants(options) => mutants::run(&options),
         Task::Load(options) => load::run(&options),
     };
     match result {

@@ -40,18 +40,21 @@ pub(crate) fn build_floor() -> Result<PathBuf, TaskError> {
 fn program(name: &str, args: &[&str]) -> Result<PathBuf, TaskError> {
     let mut command = cargo::building(&["-p", "cni-shim", "--profile", "shim"]);
     command.args(args);
-    if let Linkage::Static(target) = linkage() {
+    let mut selection = vec!["--package", "cni-shim", "--edges", "normal,build"];
+    let linkage = linkage();
+    if let Linkage::Static(target) = &linkage {
         let flags = format!(
             "CARGO_TARGET_{}_RUSTFLAGS",
             target.to_uppercase().replace('-', "_")
         );
         // With a target named, the flags are not those of build scripts and procedural macros.
-        command.args(["--target", &target]).env(
+        command.args(["--target", target]).env(
             flags,
             "-C target-feature=+crt-static -C relocation-model=static",
         );
+        selection.extend(["--target", target]);
     }
-    cargo::finish(name, command)
+    cargo::finish(name, command, &selection)
 }
 
 fn linkage() -> Linkage {

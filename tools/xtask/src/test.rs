@@ -77,6 +77,14 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
     });
     runner.step("architecture", arrows::check);
     runner.step("tidiness", tidy::check);
+    // Beside the compilers: they wait for the network, and rustc for one core while it reads the AWS SDK.
+    let set_up = Runner::beside(|runner| {
+        let (mut localstack, mut chains, mut runtimes) = (None, None, None);
+        runner.step("LocalStack", || localstack::set_up(&mut localstack));
+        runner.step("CNI chains", || chains::set_up(&mut chains));
+        runner.step("container runtime", || runtimes::set_up(&mut runtimes));
+        (localstack, chains, runtimes)
+    });
     runner.step("clippy", || {
         let features = ["--features", "cni-shim/floor"];
         let all = ["clippy", "--workspace", "--all-targets"];
@@ -91,12 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
     if let Some(daemon) = &daemon {
         runner.step("README", || tidy::readme(daemon));
     }
-    let mut localstack = None;
-    runner.step("LocalStack", || localstack::set_up(&mut localstack));
-    let mut chains = None;
-    runner.step("CNI chains", || chains::set_up(&mut chains));
-    let mut runtimes = None;
-    runner.step("container runtime", || runtimes::set_up(&mut runtimes));
+    let (localstack, chains, runtimes) = runner.join(set_up).unwrap_or_default();
     let programs = suite::Programs {
         daemon,
         plugin,

@@ -7,10 +7,11 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a package of the workspace may depend on within it. Tests of a package may depend on more.
-const ARROWS: [(&str, &[&str]); 13] = [
-    ("ipam-core", &[]),
-    ("ipam-engine", &["ipam-core"]),
-    ("ipam-proto", &["ipam-core"]),
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("mutant", &[]),
+    ("ipam-core", &["mutant"]),
+    ("ipam-engine", &["ipam-core", "mutant"]),
+    ("ipam-proto", &["ipam-core", "mutant"]),
     ("ipamd", &["ipam-core", "ipam-engine", "ipam-proto"]),
     ("cni-shim", &["ipam-core", "ipam-proto"]),
     (
@@ -28,10 +29,14 @@ const ARROWS: [(&str, &[&str]); 13] = [
         "ipamd-localstack",
         &["ipamd-tests", "lab", "vpc-model", "vpc-sim"],
     ),
-    ("fleet-sim", &["ipam-core", "ipam-engine", "vpc-model"]),
+    (
+        "fleet-sim",
+        &["ipam-core", "ipam-engine", "mutant", "vpc-model"],
+    ),
     ("lab", &["ipam-proto", "vpc-model", "vpc-sim"]),
+    ("launch", &[]),
     ("max-pods", &["ipam-core"]),
-    ("vpc-model", &[]),
+    ("vpc-model", &["mutant"]),
     ("vpc-sim", &["vpc-model"]),
     (
         "xtask",
@@ -40,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "ipam-core",
             "ipam-engine",
             "lab",
+            "launch",
             "vpc-model",
             "vpc-sim",
         ],
@@ -47,7 +53,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Everything that the core may link: values in, values out, no operating system.
-const CORE: [&str; 4] = ["ipnet", "serde", "sha1", "thiserror"];
+const CORE: [&str; 5] = ["ipnet", "mutant", "serde", "sha1", "thiserror"];
 
 /// One package: name, what it links, what its tests link besides.
 #[derive(Debug, Default)]
@@ -61,7 +67,50 @@ type Graph = BTreeMap<String, Package>;
 
 /// Checks every rule.
 pub(super) fn check() -> Result<Outcome, TaskError> {
-    Ok(judge(&graph(&cargo::metadata()?), &no_std()?))
+    let mut outcome = judge(&graph(&cargo::metadata()?), &no_std()?);
+    for build in BUILDS {
+        let found = has_mistakes(&feature_tree(build)?);
+        outcome.count(match found {
+            Some(false) => None,
+            Some(true) => Some(format!("`{build}` builds deliberate mistakes in")),
+            None => Some(format!(
+                "`{build}` has no package `mutant`: what is to be checked?"
+            )),
+        });
+    }
+    // The look itself, on a build that has them.
+    let blind = has_mistakes(&feature_tree(WITH_MISTAKES)?) != Some(true);
+    outcome.count(blind.then(|| format!("`{WITH_MISTAKES}` shows no mistakes: the look is blind")));
+    Ok(outcome)
+}
+
+/// Builds that must have no deliberate mistakes in them: the products with all that can be chosen of them, and
+/// what `cargo build` and `cargo test` make.
+const BUILDS: [&str; 3] = [
+    "--package ipamd --all-features",
+    "--package cni-shim --all-features",
+    "--workspace",
+];
+
+/// The one build that has them: what `cargo xtask mutants` chooses.
+const WITH_MISTAKES: &str = "--package fleet-sim --features mutants";
+
+/// `cargo tree` with the features that a build sets for each package.
+fn feature_tree(build: &str) -> Result<String, TaskError> {
+    let tree = ["tree", "--edges", "features", "--prefix", "none"];
+    let form = ["--format", "{p} features:{f}"];
+    let args = tree.into_iter().chain(form).chain(build.split(' '));
+    cargo::output(cargo::cargo(args))
+}
+
+/// Whether a tree has the mistakes compiled in; `None` if it does not even have the package that they are made with.
+fn has_mistakes(tree: &str) -> Option<bool> {
+    let rows = tree.lines().filter(|line| line.starts_with("mutant v"));
+    let sets: Vec<&str> = rows
+        .filter_map(|row| Some(row.split_once(" features:")?.1))
+        .collect();
+    let on = |set: &&str| set.split([',', ' ']).any(|feature| feature == "play");
+    (!sets.is_empty()).then(|| sets.iter().any(on))
 }
 
 fn no_std() -> Result<String, TaskError> {
@@ -206,6 +255,21 @@ mod tests {
     }
 
     const NO_STD: &str = "#![no_std]";
+
+    #[test]
+    fn mistakes_are_seen_in_a_tree() {
+        let clean = "ipam-core v0.1.0 (/w/ipamd/core) features:\nmutant feature \"default\"\n\
+                     mutant v0.1.0 (/w/tools/mutant) features:\n";
+        assert_eq!(has_mistakes(clean), Some(false));
+        for set in ["play", "default,play", "play (*)"] {
+            let tree = format!("{clean}mutant v0.1.0 (/w/tools/mutant) features:{set}\n");
+            assert_eq!(has_mistakes(&tree), Some(true), "{set}");
+        }
+        assert_eq!(
+            has_mistakes("ipam-core v0.1.0 (/w/ipamd/core) features:\n"),
+            None
+        );
+    }
 
     #[test]
     fn the_arrows_as_designed_pass() {

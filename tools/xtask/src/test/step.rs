@@ -1,6 +1,7 @@
 //! Steps of a test run: progress, time, and the sum at the end.
 
 use crate::error::TaskError;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a step found.
@@ -85,6 +86,30 @@ impl Runner {
             Ok(Outcome::passed())
         });
         made
+    }
+
+    /// Runs steps beside those that follow here, until [`Runner::join`].
+    pub(super) fn beside<T: Send + 'static>(
+        steps: impl FnOnce(&mut Self) -> T + Send + 'static,
+    ) -> JoinHandle<(Self, T)> {
+        std::thread::spawn(|| {
+            let mut runner = Self::new();
+            let made = steps(&mut runner);
+            (runner, made)
+        })
+    }
+
+    /// Waits for the end of such steps, and gives what they made.
+    pub(super) fn join<T>(&mut self, beside: JoinHandle<(Self, T)>) -> Option<T> {
+        if let Ok((runner, made)) = beside.join() {
+            self.rows.extend(runner.rows);
+            return Some(made);
+        }
+        // Its words are on stderr.
+        let outcome = Outcome::failed("a step that ran beside others panicked".to_owned());
+        self.rows
+            .push(("beside".to_owned(), Duration::ZERO, outcome));
+        None
     }
 
     /// Prints the sum; true if nothing failed and every skip is expected. The last line has the form

@@ -110,7 +110,13 @@ impl Built {
 pub(super) fn build(built: &mut Vec<Built>, only: &[&str]) -> Result<Outcome, TaskError> {
     let all = ["test", "--workspace", "--no-run"];
     let format = "--message-format=json-render-diagnostics";
-    let messages = cargo::messages(cargo::cargo([&all[..], &[format], only].concat()))?;
+    let command = cargo::cargo([&all[..], &[format], only].concat());
+    let selection: &[&str] = if only.is_empty() {
+        &["--workspace"]
+    } else {
+        &["--package", "ipamd-tests"]
+    };
+    let messages = cargo::messages("tests", command, selection)?;
     let root = cargo::root();
     built.extend(messages.iter().filter_map(|m| Built::read(m, &root)));
     Ok(Outcome::passed())
