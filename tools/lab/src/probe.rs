@@ -230,8 +230,7 @@ pub fn plan_egress(cluster: &Cluster, pods: &[Pod]) -> Result<Vec<Probe>, LabErr
 fn node_of(cluster: &Cluster, node: &str, v6: bool) -> Option<IpAddr> {
     let sim = cluster.sim();
     let wires = sim.vpc().wires(sim.clock().now());
-    let primary =
-        |w: &&vpc_model::Wire| w.node.as_str() == node && w.device_index == 0 && w.card == 0;
+    let primary = |w: &&vpc_model::Wire| w.node.as_str() == node && w.is_primary;
     let wire = wires.iter().find(primary)?;
     if v6 {
         let mut single = wire.allowed.iter().filter(|net| net.prefix_len() == 128);

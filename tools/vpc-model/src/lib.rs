@@ -9,6 +9,35 @@
 //! Each rule is marked in its doc comment: *documented* (AWS documentation says so), *recorded*
 //! (seen in real answers or logs that others published) or *assumed*.
 //!
+//! # Layers
+//!
+//! Each layer is a directory (or file) of `src` and imports only those that its arrow points at; a
+//! test reads the sources and holds them to this drawing:
+//!
+//! ```text
+//! vpc -> books imds hands admission calls views state words
+//! imds -> views state words
+//! hands -> calls state words
+//! calls -> views state words
+//! views -> state words
+//! books -> state words
+//! admission -> state words
+//! state -> words
+//! ```
+//!
+//! - `words`: what is said. Requests, answers, errors, ids, faults, policies and the spec, as plain
+//!   values that know no VPC.
+//! - `state`: what is. ENIs with their past, subnets with their free addresses, instances, and what
+//!   must hold of them whoever changes them.
+//! - `views`: what shows. State and a point in time make what EC2 describes, and the wires.
+//! - `calls`: what EC2 does. One function for each action, over the state.
+//! - `hands`: what happens without a call. Building, launching, terminating, others' ENIs.
+//! - `admission`: what becomes of a call before and after its work, by latency, faults, request
+//!   tokens and policy. It knows who calls what, and not how the work is done.
+//! - `imds`: the instance metadata service, which is a server of its own beside EC2.
+//! - `books`: what went wrong, recounted from the state alone, and who called what. Reads only.
+//! - `vpc`: the façade, [`Vpc`]. It asks the layers in order; nothing below knows it.
+//!
 //! A call goes through three steps, so that a server can sleep between them and a simulation can
 //! put them on its own clock:
 //!
@@ -38,44 +67,25 @@
 #![warn(missing_docs)]
 
 mod admission;
-mod alloc;
-pub mod audit;
 pub mod books;
-mod brief;
-mod bucket;
-mod build;
 mod calls;
-mod catalog;
-pub mod error;
-pub mod fault;
-mod filter;
-pub mod iam;
-pub mod ids;
+mod hands;
 pub mod imds;
-mod latency;
-mod launch;
-pub mod mirror;
-mod paging;
-pub mod request;
-pub mod response;
-mod rng;
-mod space4;
-mod space6;
-pub mod spec;
 mod state;
-mod store;
-mod time;
 mod views;
 mod vpc;
-pub mod wires;
+mod words;
 
-pub use admission::{Admission, Caller, Fate};
-pub use books::{Violation, ViolationClass};
-pub use error::{ApiError, SpecError};
-pub use fault::{Effect, Fault, FaultState};
-pub use request::Request;
-pub use response::Response;
-pub use spec::{Latencies, Latency, Limits, NodeSpec, Placement, SubnetSpec, VpcSpec};
-pub use time::Time;
+pub use admission::{Admission, Fate, FaultState};
+pub use books::{Violation, ViolationClass, audit};
+pub use hands::{mirror, place};
+pub use views::wires::{self, Wire};
 pub use vpc::{NodeInfo, UnknownNode, Vpc};
-pub use wires::Wire;
+pub use words::caller::Caller;
+pub use words::error::{ApiError, SpecError};
+pub use words::fault::{Effect, Fault, Omission};
+pub use words::request::Request;
+pub use words::response::Response;
+pub use words::spec::{Latencies, Latency, Limits, NodeSpec, Placement, SubnetSpec, VpcSpec};
+pub use words::time::Time;
+pub use words::{error, fault, ids, policy as iam, request, response, spec};

@@ -1,25 +1,27 @@
-//! The VPC: the one value that holds everything, and its public methods.
+//! The VPC: the façade over all layers. It puts time in first, asks the layers in order, and keeps the
+//! books. Nothing below knows it.
 
-use crate::admission::{Admission, Caller, Fate};
-use crate::audit::{Counts, Entry, Log};
-use crate::books::Violation;
-use crate::bucket::Buckets;
-use crate::catalog::Catalog;
-use crate::error::{ApiError, SpecError};
-use crate::fault::{Fault, FaultState, Faults};
-use crate::ids::{EniId, GroupId, InstanceId, NodeName, SubnetId, VpcId};
-use crate::imds::{ImdsReply, ImdsRequest, ImdsState};
-use crate::request::{CreateNetworkInterface, Request, Tags};
-use crate::response::{Eni, Response, Subnet};
-use crate::rng::Rng;
-use crate::spec::{Latencies, NodeSpec, VpcSpec};
-use crate::state::{GroupState, InstanceState, SubnetState};
-use crate::store::EniStore;
-use crate::time::Time;
-use crate::wires::Wire;
+use crate::admission::{Admission, Fate, FaultState, Gate, iam};
+use crate::books::audit::{Counts, Entry, Log};
+use crate::books::{self, Violation};
+use crate::calls::{self, Sight};
+use crate::hands::mirror::{MirrorError, Twin};
+use crate::hands::place::EniSpec;
+use crate::hands::{build, launch, mirror, place};
+use crate::imds::{self, ImdsReply, ImdsRequest, ImdsState};
+use crate::state::State;
+use crate::state::latency::sample;
+use crate::views::wires::{Wire, wires};
+use crate::views::{eni_view, subnet_view};
+use crate::words::caller::Caller;
+use crate::words::error::{ApiError, SpecError};
+use crate::words::fault::Fault;
+use crate::words::ids::{EniId, InstanceId, NodeName, VpcId};
+use crate::words::request::Request;
+use crate::words::response::{Eni, InstanceType, Response, Subnet};
+use crate::words::spec::{Latencies, NodeSpec, VpcSpec};
+use crate::words::time::Time;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
 use thiserror::Error;
 
 /// No node has this name.
@@ -38,7 +40,7 @@ pub struct NodeInfo {
     pub instance_type: String,
     /// Network namespace from the spec, or the node's name.
     pub namespace: String,
-    /// The ENI at device index 0; none once terminated.
+    /// The ENI that it was launched with; none once terminated.
     pub primary_eni: Option<EniId>,
     /// IMDS hop limit.
     pub hop_limit: u8,
@@ -49,31 +51,11 @@ pub struct NodeInfo {
 /// A VPC with its subnets, ENIs, instances and books. See the crate's page for how to call it.
 #[derive(Debug)]
 pub struct Vpc {
-    pub(crate) spec: VpcSpec,
-    pub(crate) id: VpcId,
-    pub(crate) rng: Rng,
-    pub(crate) catalog: Catalog,
-    pub(crate) subnets: BTreeMap<SubnetId, SubnetState>,
-    pub(crate) groups: BTreeMap<GroupId, GroupState>,
-    pub(crate) instances: BTreeMap<InstanceId, InstanceState>,
-    pub(crate) nodes: BTreeMap<NodeName, InstanceId>,
-    pub(crate) enis: EniStore,
-    /// Holder of each single IPv4 address.
-    pub(crate) holder4: HashMap<Ipv4Addr, EniId>,
-    /// Tags of the VPC itself.
-    pub(crate) tags: Tags,
-    /// CreateNetworkInterface by client token: the request and the ENI that it made.
-    pub(crate) client_tokens: BTreeMap<String, (CreateNetworkInterface, EniId)>,
-    /// Ends of detachments to come.
-    pub(crate) detaching: BTreeSet<(Time, EniId)>,
-    pub(crate) buckets: Buckets,
-    pub(crate) faults: Faults,
-    pub(crate) log: Log,
-    pub(crate) imds: ImdsState,
-    pub(crate) reported: Vec<Violation>,
-    pub(crate) generation: u64,
-    /// The latest time that the model was told; time never runs backwards in here.
-    pub(crate) clock: Time,
+    pub(crate) state: State,
+    gate: Gate,
+    imds: ImdsState,
+    log: Log,
+    reported: Vec<Violation>,
 }
 
 impl Vpc {
@@ -82,34 +64,46 @@ impl Vpc {
     /// # Errors
     /// Everything that is wrong with the spec, at once.
     pub fn new(spec: VpcSpec, now: Time) -> Result<Self, SpecError> {
-        crate::build::build(spec, now)
+        let state = build::build(spec, now)?;
+        Ok(Self {
+            gate: Gate::new(&state.spec.faults, now),
+            state,
+            imds: ImdsState::default(),
+            log: Log::default(),
+            reported: Vec::new(),
+        })
     }
 
     /// The spec as it was given.
     pub fn spec(&self) -> &VpcSpec {
-        &self.spec
+        &self.state.spec
     }
 
     /// The latencies, to be changed at run time.
     pub fn latencies_mut(&mut self) -> &mut Latencies {
-        &mut self.spec.latencies
+        &mut self.state.spec.latencies
     }
 
     /// Id of the VPC.
     pub fn id(&self) -> &VpcId {
-        &self.id
+        &self.state.id
     }
 
     /// Decides what becomes of a call that arrives now: latency, token buckets, faults.
     pub fn begin(&mut self, caller: &Caller, action: &str, now: Time) -> Admission {
-        let now = self.advance(now);
-        self.admit(caller, action, now)
+        let now = self.state.advance(now);
+        let admission = self.gate.admit(&mut self.state, caller, action, now);
+        if let Fate::Reject(error) = &admission.fate {
+            self.log.refused(caller, action, error, now);
+        }
+        admission
     }
 
     /// Does the work of a call, `admission.before` after it arrived.
     ///
     /// # Errors
-    /// What EC2 would answer, with nothing changed.
+    /// What EC2 would answer, with nothing changed; [`ApiError::unreached`] if the call has not
+    /// reached EC2.
     pub fn execute(
         &mut self,
         admission: &Admission,
@@ -117,20 +111,39 @@ impl Vpc {
         request: &Request,
         now: Time,
     ) -> Result<Response, ApiError> {
-        if let Fate::Reject(error) = &admission.fate {
-            return Err(error.clone());
+        match &admission.fate {
+            Fate::Reject(error) => return Err(error.clone()),
+            Fate::Unreached { .. } => return Err(ApiError::unreached()),
+            Fate::Proceed | Fate::Drop => {}
         }
-        let now = self.advance(now);
-        let lag = admission.lag + self.faults.stale_for(caller, request.action.name());
-        let result = self.dispatch(caller, request, now, lag);
+        let now = self.state.advance(now);
+        let name = request.action.name();
+        let (back, left_out) = self.gate.sight(caller, name, admission.lag);
+        let then = now.back(back);
+        let result = self.work(caller, request, now, &Sight { then, left_out });
         let dropped = admission.fate == Fate::Drop;
         self.log.executed(caller, request, &result, dropped, now);
         result
     }
 
+    /// Permission, dry run, then the work.
+    fn work(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+        now: Time,
+        sight: &Sight,
+    ) -> Result<Response, ApiError> {
+        iam::authorize(&self.state, caller, &request.action)?;
+        if request.dry_run {
+            return Err(ApiError::dry_run());
+        }
+        calls::dispatch(&mut self.state, caller, &request.action, now, sight)
+    }
+
     /// Puts a call into the audit log that was refused before it could be executed.
     pub fn refuse(&mut self, caller: &Caller, action: &str, error: &ApiError, now: Time) {
-        let now = self.advance(now);
+        let now = self.state.advance(now);
         self.log.refused(caller, action, error, now);
     }
 
@@ -150,23 +163,36 @@ impl Vpc {
         request: &ImdsRequest<'_>,
         now: Time,
     ) -> Result<ImdsReply, UnknownNode> {
-        let now = self.advance(now);
-        let instance = self
-            .nodes
-            .get(node)
-            .ok_or_else(|| UnknownNode(node.to_owned()))?
-            .clone();
-        Ok(self.imds_answer(&instance, request, now))
+        let now = self.state.advance(now);
+        let id = self.instance_of(node)?;
+        let latency = &self.state.spec.latencies.imds_ms;
+        let mut delay = sample(latency, &mut self.state.rng);
+        let instance = self.state.instances.get(&id);
+        let mut answer = None;
+        if instance.is_some_and(|i| i.terminated.is_none()) {
+            let trouble = self
+                .gate
+                .imds(node, &imds::path_below_version(request.path));
+            delay += trouble.delay;
+            let (state, keys) = (&mut self.state, &mut self.imds);
+            answer = imds::answer(state, keys, &id, request, &trouble, now);
+        }
+        Ok(ImdsReply { delay, answer })
+    }
+
+    fn instance_of(&self, node: &str) -> Result<InstanceId, UnknownNode> {
+        let id = self.state.nodes.get(node).cloned();
+        id.ok_or_else(|| UnknownNode(node.to_owned()))
     }
 
     /// The links that are there now, ordered by node, card and device index.
     pub fn wires(&self, now: Time) -> Vec<Wire> {
-        crate::wires::wires(self, now.max(self.clock))
+        wires(&self.state, now.max(self.state.clock))
     }
 
     /// When something will next change by itself (a link appears, a detach ends), after `now`.
     pub fn next_wake(&self, now: Time) -> Option<Time> {
-        let links = self.enis.iter().filter_map(|e| e.attachment.as_ref());
+        let links = self.state.enis.iter().filter_map(|e| e.attachment.as_ref());
         let links = links.flat_map(|a| [Some(a.linked_at), a.detaching.map(|(_, end)| end)]);
         links.flatten().filter(|t| *t > now).min()
     }
@@ -174,12 +200,12 @@ impl Vpc {
     /// Changes whenever a call may have changed the wires. Changes by time alone don't show here:
     /// ask [`Self::wires`] again at [`Self::next_wake`].
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.state.generation
     }
 
     /// Everything that is wrong now, recounted from scratch, and what was [reported](Self::report).
     pub fn books(&self, now: Time) -> Vec<Violation> {
-        let mut all = crate::books::recount(self, now.max(self.clock));
+        let mut all = books::recount(&self.state, now.max(self.state.clock));
         all.extend(self.reported.iter().cloned());
         all
     }
@@ -191,17 +217,17 @@ impl Vpc {
 
     /// Puts a fault in force; the answer is its id.
     pub fn add_fault(&mut self, fault: Fault) -> u64 {
-        self.faults.add(fault)
+        self.gate.faults.add(fault)
     }
 
     /// Takes a fault out of force; false if there is none with this id.
     pub fn remove_fault(&mut self, id: u64) -> bool {
-        self.faults.remove(id)
+        self.gate.faults.remove(id)
     }
 
     /// All faults in force, oldest first.
     pub fn faults(&self) -> Vec<FaultState> {
-        self.faults.all().to_vec()
+        self.gate.faults.all().to_vec()
     }
 
     /// Entries of the audit log with `seq > since`.
@@ -217,17 +243,18 @@ impl Vpc {
     /// What a person does with AssociateVpcCidrBlock: the VPC has one block more. IMDS tells it at once
     /// (*assumed*).
     pub fn add_cidr(&mut self, cidr: ipnet::Ipv4Net) {
-        self.spec.cidrs.push(cidr);
+        self.state.spec.cidrs.push(cidr);
     }
 
-    /// Launches one more node.
+    /// Launches one more node. Its name may be that of a node whose instance was terminated: the node
+    /// has come back on another instance then.
     ///
     /// # Errors
     /// What is wrong with the node's spec; nothing is changed then.
     pub fn launch(&mut self, node: NodeSpec, now: Time) -> Result<InstanceId, SpecError> {
-        let now = self.advance(now);
-        let id = self.launch_node(&node, "node", now)?;
-        self.spec.nodes.push(node);
+        let now = self.state.advance(now);
+        let id = launch::launch_node(&mut self.state, &node, "node", now)?;
+        self.state.spec.nodes.push(node);
         Ok(id)
     }
 
@@ -236,56 +263,71 @@ impl Vpc {
     /// # Errors
     /// There is no such node.
     pub fn terminate_instance(&mut self, node: &str, now: Time) -> Result<(), UnknownNode> {
-        let now = self.advance(now);
-        let id = self
-            .nodes
-            .get(node)
-            .ok_or_else(|| UnknownNode(node.to_owned()))?
-            .clone();
-        self.terminate(&id, now);
+        let now = self.state.advance(now);
+        let id = self.instance_of(node)?;
+        launch::terminate(&mut self.state, &id, now);
         Ok(())
+    }
+
+    /// Makes an ENI that somebody else has made, and attaches it if it is to hang somewhere. Its
+    /// link and IMDS follow after the latencies of the spec. No entry in the audit log.
+    ///
+    /// # Errors
+    /// What EC2 would answer to Create or Attach; nothing is changed then.
+    pub fn place_eni(&mut self, spec: &EniSpec, now: Time) -> Result<EniId, ApiError> {
+        place::place_eni(&mut self.state, spec, now)
+    }
+
+    /// Takes an ENI out of the VPC at once, attached or not, as its maker may; false if there is
+    /// none. A primary ENI stays: its instance would have to go first.
+    pub fn remove_eni(&mut self, id: &EniId, now: Time) -> bool {
+        place::remove_eni(&mut self.state, id, now)
+    }
+
+    /// Makes the ENIs of the VPC be exactly those. What is new appears as a link and in IMDS after
+    /// the latencies of the spec, as with a call; what is gone, is gone at once. Nodes' first ENIs
+    /// keep their public addresses.
+    ///
+    /// # Errors
+    /// What can't be shown; ENIs before it in the list are as told then, others may be gone.
+    pub fn mirror(&mut self, twins: &[Twin], now: Time) -> Result<(), MirrorError> {
+        mirror::mirror(&mut self.state, twins, now)
     }
 
     /// All nodes, terminated ones too, by name.
     pub fn nodes(&self) -> Vec<NodeInfo> {
-        let instances = self.nodes.values().filter_map(|id| self.instances.get(id));
+        let instances = self.state.nodes.values();
+        let instances = instances.filter_map(|id| self.state.instances.get(id));
         instances
             .map(|i| NodeInfo {
                 name: i.node.clone(),
                 instance: i.id.clone(),
-                instance_type: i.instance_type.clone(),
+                instance_type: i.kind.name.clone(),
                 namespace: i.namespace.clone(),
-                primary_eni: i.primary_eni.clone(),
+                primary_eni: i.terminated.is_none().then(|| i.primary_eni.clone()),
                 hop_limit: i.hop_limit,
                 running: i.terminated.is_none(),
             })
             .collect()
     }
 
+    /// An instance type by name, with the spec's overrides.
+    pub fn instance_type(&self, name: &str) -> Option<&InstanceType> {
+        self.state.catalog.get(name)
+    }
+
     /// All ENIs as they are now, whatever Describe would show.
     pub fn enis(&self, now: Time) -> Vec<Eni> {
-        let now = now.max(self.clock);
-        self.enis.iter().map(|e| self.eni_view(e, now)).collect()
+        let now = now.max(self.state.clock);
+        let enis = self.state.enis.iter();
+        enis.map(|e| eni_view(&self.state, e, now)).collect()
     }
 
     /// All subnets as they are now.
     pub fn subnets(&self) -> Vec<Subnet> {
-        self.subnets
-            .values()
-            .map(|s| self.subnet_view(s, self.clock))
+        let subnets = self.state.subnets.values();
+        subnets
+            .map(|s| subnet_view(&self.state, s, self.state.clock))
             .collect()
-    }
-
-    /// Moves the model's time on and finishes what was due.
-    pub(crate) fn advance(&mut self, now: Time) -> Time {
-        self.clock = self.clock.max(now);
-        while let Some((due, id)) = self.detaching.first().cloned() {
-            if due > self.clock {
-                break;
-            }
-            self.detaching.pop_first();
-            self.finish_detach(&id, due);
-        }
-        self.clock
     }
 }

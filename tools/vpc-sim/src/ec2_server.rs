@@ -11,10 +11,14 @@ use hyper::{Method, Response};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use vpc_model::{Admission, ApiError, Caller, Fate};
 
 /// EC2 refuses larger requests (*assumed* size; the largest real one is some 100 kB).
 pub(crate) const BODY_LIMIT: usize = 1 << 20;
+/// A call that must not have reached EC2 is held for so long: no caller is as patient. Not for ever,
+/// since the task that holds it is nobody's.
+const SILENCE: Duration = Duration::from_secs(900);
 /// As the real one says.
 pub(crate) const SERVER: &str = "AmazonEC2";
 
@@ -79,6 +83,14 @@ fn read(shared: &Shared, request: &Inbound) -> Result<(Caller, Call), ApiError> 
 
 async fn run(shared: &Shared, caller: &Caller, call: Call, admission: &Admission) -> Answer {
     tokio::time::sleep(admission.before).await;
+    if let Fate::Unreached { silent } = admission.fate {
+        // The server has the connection already: a caller that is to hear nothing waits until it
+        // gives up, another one sees the connection end before there is an answer.
+        if silent {
+            tokio::time::sleep(SILENCE).await;
+        }
+        return Err(HangUp);
+    }
     let now = shared.clock.now();
     let result = match (&admission.fate, call.request) {
         (Fate::Reject(error), _) => Err(error.clone()),

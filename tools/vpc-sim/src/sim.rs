@@ -277,7 +277,7 @@ impl Sim {
     fn boot(&self, node: &Node) -> Result<(), SimError> {
         let wires = self.shared.wires();
         let mut own = wires.iter().filter(|w| w.node.as_str() == node.name());
-        match own.find(|w| w.device_index == 0 && w.card == 0) {
+        match own.find(|w| w.is_primary) {
             Some(primary) => node.configure_primary(primary),
             None => Err(SimError::NoNode(node.name().to_owned())),
         }

@@ -1,10 +1,15 @@
-//! The model's own books: what must be true of a VPC and its users, recounted from scratch.
+//! Books: what must be true of a VPC and its users, recounted from scratch, and the log of who called
+//! what. They read and change nothing.
 
-use crate::admission::Caller;
+pub mod audit;
+mod brief;
+
+use crate::state::State;
 use crate::state::{AttachState, EniState};
-use crate::time::Time;
-use crate::vpc::Vpc;
+use crate::words::caller::Caller;
+use crate::words::time::Time;
 use ipnet::IpNet;
+use mutant::mutant;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -49,22 +54,26 @@ pub enum ViolationClass {
 }
 
 /// Recounts everything from the ENIs alone; nothing that the allocator wrote is believed.
-pub(crate) fn recount(vpc: &Vpc, now: Time) -> Vec<Violation> {
+pub(crate) fn recount(state: &State, now: Time) -> Vec<Violation> {
     let mut all = Vec::new();
-    for eni in vpc.enis.iter() {
-        all.extend(leaked(vpc, eni, now));
-        outside(vpc, eni, &mut all);
-        unaligned(vpc, eni, &mut all);
-        too_full(vpc, eni, now, &mut all);
+    for eni in state.enis.iter() {
+        all.extend(mutant!(
+            "books/leaked-eni",
+            leaked(state, eni, now),
+            leaked(state, eni, now).filter(|_| false)
+        ));
+        outside(state, eni, &mut all);
+        unaligned(state, eni, &mut all);
+        too_full(state, eni, now, &mut all);
     }
-    held_twice(vpc, &mut all);
-    free_counts(vpc, &mut all);
-    too_many(vpc, now, &mut all);
+    mutant!("books/held-twice", held_twice(state, &mut all), ());
+    free_counts(state, &mut all);
+    too_many(state, now, &mut all);
     all
 }
 
 fn violation(
-    vpc: &Vpc,
+    state: &State,
     class: ViolationClass,
     subject: impl ToString,
     eni: Option<&EniState>,
@@ -72,7 +81,7 @@ fn violation(
 ) -> Violation {
     let node = eni
         .and_then(|e| e.attachment.as_ref())
-        .and_then(|a| node_of(vpc, a));
+        .and_then(|a| node_of(state, a));
     let node = node.or_else(|| eni.and_then(maker));
     Violation {
         class,
@@ -83,8 +92,9 @@ fn violation(
     }
 }
 
-fn node_of(vpc: &Vpc, attachment: &AttachState) -> Option<String> {
-    vpc.instances
+fn node_of(state: &State, attachment: &AttachState) -> Option<String> {
+    state
+        .instances
         .get(&attachment.instance)
         .map(|i| i.node.to_string())
 }
@@ -99,14 +109,17 @@ fn maker(eni: &EniState) -> Option<String> {
 
 /// Made by a node, or marked like one that was: the peer's tag or description.
 fn is_a_nodes(eni: &EniState) -> bool {
+    if eni.is_strangers {
+        return false;
+    }
     maker(eni).is_some()
         || eni.tags.contains_key("node.k8s.amazonaws.com/instance_id")
         || eni.description.starts_with("aws-K8S-")
 }
 
 /// An ENI of a node that is on no instance, or would outlive its instance, for too long.
-fn leaked(vpc: &Vpc, eni: &EniState, now: Time) -> Option<Violation> {
-    let grace = Duration::from_millis(vpc.spec.leak_after_ms);
+fn leaked(state: &State, eni: &EniState, now: Time) -> Option<Violation> {
+    let grace = Duration::from_millis(state.spec.leak_after_ms);
     if !is_a_nodes(eni) || now.since(eni.settled_since) < grace {
         return None;
     }
@@ -122,15 +135,15 @@ fn leaked(vpc: &Vpc, eni: &EniState, now: Time) -> Option<Violation> {
         Some(_) => return None,
     };
     let detail = format!("{} {detail}", eni.id);
-    let v = violation(vpc, ViolationClass::LeakedEni, &eni.id, Some(eni), detail);
+    let v = violation(state, ViolationClass::LeakedEni, &eni.id, Some(eni), detail);
     Some(Violation {
         since: Some(since),
         ..v
     })
 }
 
-fn outside(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
-    let Some(subnet) = vpc.subnets.get(&eni.subnet) else {
+fn outside(state: &State, eni: &EniState, all: &mut Vec<Violation>) {
+    let Some(subnet) = state.subnets.get(&eni.subnet) else {
         return;
     };
     let base = u32::from(subnet.cidr.network());
@@ -146,7 +159,7 @@ fn outside(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
         if !fine {
             let detail = format!("{} holds {held}, not to be had in {}", eni.id, subnet.cidr);
             all.push(violation(
-                vpc,
+                state,
                 ViolationClass::OutsideSubnet,
                 held,
                 Some(eni),
@@ -156,14 +169,14 @@ fn outside(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
     }
 }
 
-fn unaligned(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
+fn unaligned(state: &State, eni: &EniState, all: &mut Vec<Violation>) {
     let v4 = eni.v4_prefixes.iter().map(|p| (IpNet::V4(*p), 28));
     let v6 = eni.v6_prefixes.iter().map(|p| (IpNet::V6(*p), 80));
     for (prefix, len) in v4.chain(v6) {
         if prefix.prefix_len() != len || prefix != prefix.trunc() {
             let detail = format!("{} holds {prefix}, which is no aligned /{len}", eni.id);
             all.push(violation(
-                vpc,
+                state,
                 ViolationClass::UnalignedPrefix,
                 prefix,
                 Some(eni),
@@ -173,25 +186,29 @@ fn unaligned(vpc: &Vpc, eni: &EniState, all: &mut Vec<Violation>) {
     }
 }
 
-fn too_full(vpc: &Vpc, eni: &EniState, now: Time, all: &mut Vec<Violation>) {
+fn too_full(state: &State, eni: &EniState, now: Time, all: &mut Vec<Violation>) {
     let Some(attachment) = eni.attachment.as_ref().filter(|a| !a.is_over(now)) else {
         return;
     };
-    let instance = vpc.instances.get(&attachment.instance);
-    let Some(kind) = instance.and_then(|i| vpc.catalog.get(&i.instance_type)) else {
+    let instance = state.instances.get(&attachment.instance);
+    let Some(kind) = instance.map(|i| &i.kind) else {
         return;
     };
     let mut say = |what: String| {
         let detail = format!("{} on a {}: {what}", eni.id, kind.name);
         all.push(violation(
-            vpc,
+            state,
             ViolationClass::OverLimit,
             &eni.id,
             Some(eni),
             detail,
         ));
     };
-    if eni.v4_slots() > kind.ipv4_per_eni {
+    if mutant!(
+        "books/over-limit",
+        eni.v4_slots() > kind.ipv4_per_eni,
+        false
+    ) {
         say(format!(
             "{} IPv4 slots of {}",
             eni.v4_slots(),
@@ -211,9 +228,9 @@ fn too_full(vpc: &Vpc, eni: &EniState, now: Time, all: &mut Vec<Violation>) {
 }
 
 /// Sorts all that is held by first address: two that overlap become neighbours.
-fn held_twice(vpc: &Vpc, all: &mut Vec<Violation>) {
+fn held_twice(state: &State, all: &mut Vec<Violation>) {
     let mut ranges: Vec<(bool, u128, u128, IpNet, &EniState)> = Vec::new();
-    for eni in vpc.enis.iter() {
+    for eni in state.enis.iter() {
         for held in eni.holdings() {
             let (first, last) = (number(held.network()), number(held.broadcast()));
             ranges.push((matches!(held, IpNet::V6(_)), first, last, held, eni));
@@ -228,7 +245,7 @@ fn held_twice(vpc: &Vpc, all: &mut Vec<Violation>) {
                 before.4.id, before.3, range.4.id, range.3
             );
             let class = ViolationClass::HeldTwice;
-            all.push(violation(vpc, class, range.3, Some(range.4), detail));
+            all.push(violation(state, class, range.3, Some(range.4), detail));
         }
         if widest.is_none_or(|w| w.0 != range.0 || range.2 > w.2) {
             widest = Some(range);
@@ -243,14 +260,14 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-fn free_counts(vpc: &Vpc, all: &mut Vec<Violation>) {
+fn free_counts(state: &State, all: &mut Vec<Violation>) {
     let mut held: BTreeMap<&str, u64> = BTreeMap::new();
-    for eni in vpc.enis.iter() {
+    for eni in state.enis.iter() {
         let singles = u64::try_from(eni.v4_addresses().count()).unwrap_or(0);
         let prefixes = u64::try_from(eni.v4_prefixes.len()).unwrap_or(0);
         *held.entry(eni.subnet.as_str()).or_default() += singles + 16 * prefixes;
     }
-    for subnet in vpc.subnets.values() {
+    for subnet in state.subnets.values() {
         let size = 1u64 << (32 - subnet.cidr.prefix_len());
         let used = held.get(subnet.id.as_str()).copied().unwrap_or(0);
         let want = (size - 5).checked_sub(used);
@@ -258,7 +275,7 @@ fn free_counts(vpc: &Vpc, all: &mut Vec<Violation>) {
         if want != Some(have) {
             let detail = format!("{} says {have} free; {used} of {size} are held", subnet.id);
             all.push(violation(
-                vpc,
+                state,
                 ViolationClass::FreeCount,
                 &subnet.id,
                 None,
@@ -268,13 +285,11 @@ fn free_counts(vpc: &Vpc, all: &mut Vec<Violation>) {
     }
 }
 
-fn too_many(vpc: &Vpc, now: Time, all: &mut Vec<Violation>) {
-    for instance in vpc.instances.values() {
-        let Some(kind) = vpc.catalog.get(&instance.instance_type) else {
-            continue;
-        };
+fn too_many(state: &State, now: Time, all: &mut Vec<Violation>) {
+    for instance in state.instances.values() {
+        let kind = &instance.kind;
         let mut cards: BTreeMap<u32, u32> = BTreeMap::new();
-        for eni in vpc.enis.on_instance(instance.id.as_str(), now) {
+        for eni in state.enis.on_instance(instance.id.as_str(), now) {
             if let Some(a) = &eni.attachment {
                 *cards.entry(a.card).or_default() += 1;
             }
@@ -289,19 +304,20 @@ fn too_many(vpc: &Vpc, now: Time, all: &mut Vec<Violation>) {
                     "{count} ENIs on card {card} of {}, a {}",
                     instance.id, kind.name
                 );
-                let mut v = violation(vpc, ViolationClass::OverLimit, &instance.id, None, detail);
+                let mut v = violation(state, ViolationClass::OverLimit, &instance.id, None, detail);
                 v.node = Some(instance.node.to_string());
                 all.push(v);
             }
         }
     }
-    let quota = usize::try_from(vpc.spec.limits.network_interfaces).unwrap_or(usize::MAX);
-    if vpc.enis.len() > quota {
-        let detail = format!("{} ENIs, quota {quota}", vpc.enis.len());
+    let quota = usize::try_from(state.spec.limits.network_interfaces).unwrap_or(usize::MAX);
+    let own = state.enis.iter().filter(|e| e.owner.is_none()).count();
+    if own > quota {
+        let detail = format!("{own} ENIs, quota {quota}");
         all.push(violation(
-            vpc,
+            state,
             ViolationClass::OverLimit,
-            &vpc.id,
+            &state.id,
             None,
             detail,
         ));

@@ -2,14 +2,17 @@
 //! nothing fires before it is broken.
 
 use super::{Violation, ViolationClass};
-use crate::admission::{Admission, Caller};
-use crate::ids::EniId;
-use crate::request::{CreateNetworkInterface, EniAttribute, ModifyNetworkInterfaceAttribute};
-use crate::response::Response;
-use crate::spec::{Latencies, NodeSpec, SubnetSpec, VpcSpec};
+use crate::admission::Admission;
 use crate::state::EniState;
-use crate::time::Time;
 use crate::vpc::Vpc;
+use crate::words::caller::Caller;
+use crate::words::ids::EniId;
+use crate::words::request::{
+    CreateNetworkInterface, EniAttribute, ModifyNetworkInterfaceAttribute,
+};
+use crate::words::response::Response;
+use crate::words::spec::{Latencies, NodeSpec, SubnetSpec, VpcSpec};
+use crate::words::time::Time;
 use std::time::Duration;
 
 const START: Time = Time::from_unix_millis(1_000_000);
@@ -39,9 +42,9 @@ fn primary(vpc: &Vpc, node: &str) -> EniId {
 
 /// Changes an ENI behind the model's back.
 fn tamper(vpc: &mut Vpc, id: &EniId, change: impl FnOnce(&mut EniState)) {
-    let mut eni = (**vpc.enis.get(id.as_str()).unwrap()).clone();
+    let mut eni = (**vpc.state.enis.get(id.as_str()).unwrap()).clone();
     change(&mut eni);
-    vpc.enis.put(eni, START);
+    vpc.state.enis.put(eni, START);
 }
 
 fn classes(books: &[Violation]) -> Vec<ViolationClass> {
@@ -52,7 +55,7 @@ fn classes(books: &[Violation]) -> Vec<ViolationClass> {
 }
 
 fn create(vpc: &mut Vpc, caller: &Caller) -> EniId {
-    let subnet = vpc.subnets.keys().next().cloned();
+    let subnet = vpc.state.subnets.keys().next().cloned();
     let request = CreateNetworkInterface {
         subnet,
         ..CreateNetworkInterface::default()
@@ -90,8 +93,8 @@ fn a_nodes_eni_that_is_nowhere_is_leaked_after_a_while() {
 fn an_eni_that_would_outlive_its_instance_is_leaked() {
     let mut vpc = vpc();
     let id = create(&mut vpc, &Caller::node("n1"));
-    let instance = vpc.nodes["n1"].clone();
-    let attach = crate::request::AttachNetworkInterface {
+    let instance = vpc.state.nodes["n1"].clone();
+    let attach = crate::words::request::AttachNetworkInterface {
         eni: id.clone(),
         instance,
         device_index: 1,
@@ -160,7 +163,7 @@ fn addresses_outside_or_reserved() {
 fn an_address_held_twice_alone_or_in_a_prefix() {
     let mut vpc = vpc();
     let (one, two) = (primary(&vpc, "n1"), primary(&vpc, "old"));
-    let taken = vpc.enis.get(one.as_str()).unwrap().primary;
+    let taken = vpc.state.enis.get(one.as_str()).unwrap().primary;
     tamper(&mut vpc, &two, |e| e.primary = taken);
     assert_eq!(classes(&vpc.books(START)), [ViolationClass::HeldTwice]);
     let mut vpc = self::vpc();
@@ -200,7 +203,7 @@ fn crooked_prefixes() {
 #[test]
 fn a_count_that_does_not_add_up() {
     let mut vpc = vpc();
-    let subnet = vpc.subnets.values_mut().next().unwrap();
+    let subnet = vpc.state.subnets.values_mut().next().unwrap();
     subnet.space4.take("10.0.7.7".parse().unwrap());
     assert_eq!(classes(&vpc.books(START)), [ViolationClass::FreeCount]);
 }
@@ -216,6 +219,7 @@ fn more_than_a_type_carries() {
     // Three more ENIs on an instance that takes three in all.
     let mut vpc = self::vpc();
     let first = vpc
+        .state
         .enis
         .get(primary(&vpc, "n1").as_str())
         .unwrap()
@@ -233,7 +237,7 @@ fn more_than_a_type_carries() {
     assert_eq!(classes(&books), [ViolationClass::OverLimit]);
     assert_eq!(books[0].node.as_deref(), Some("n1"));
     let mut vpc = self::vpc();
-    vpc.spec.limits.network_interfaces = 1;
+    vpc.state.spec.limits.network_interfaces = 1;
     assert_eq!(classes(&vpc.books(START)), [ViolationClass::OverLimit]);
 }
 

@@ -1,59 +1,66 @@
-//! One file per group of EC2 actions. Each call checks all, then does all: an error changes
-//! nothing.
+//! Calls: one function for each EC2 action, over the state. Each checks all, then does all: an error
+//! changes nothing. Who may call, when, and whether the answer arrives is decided elsewhere.
 
 mod assign;
-mod attach;
-mod create;
+pub(crate) mod attach;
+pub(crate) mod create;
 mod describe;
 mod describe_enis;
 mod fields;
+mod filter;
 mod modify;
-mod not_found;
+pub(crate) mod not_found;
+mod paging;
+mod sight;
 mod tags;
 mod wanted;
 
-use crate::admission::Caller;
-use crate::error::ApiError;
-use crate::request::{Action, Request};
-use crate::response::Response;
-use crate::time::Time;
-use crate::vpc::Vpc;
-use std::time::Duration;
+use crate::state::State;
+use crate::words::caller::Caller;
+use crate::words::error::ApiError;
+use crate::words::request::Action;
+use crate::words::response::Response;
+use crate::words::time::Time;
+use assign::{assign_v4, assign_v6, unassign_v4, unassign_v6};
+use attach::{attach_eni, delete_eni, detach_eni};
+use create::create_eni;
+use describe::{
+    describe_groups, describe_instances, describe_route_tables, describe_subnets, describe_tags,
+    describe_types, describe_vpcs, describe_zones,
+};
+use describe_enis::describe_enis;
+use modify::modify_eni;
+pub(crate) use sight::Sight;
+use tags::{create_tags, delete_tags};
 
-impl Vpc {
-    /// Permission, dry run, then the work. `lag` is how old a view Describe calls have.
-    pub(crate) fn dispatch(
-        &mut self,
-        caller: &Caller,
-        request: &Request,
-        now: Time,
-        lag: Duration,
-    ) -> Result<Response, ApiError> {
-        self.authorize(caller, &request.action)?;
-        if request.dry_run {
-            return Err(ApiError::dry_run());
-        }
-        match &request.action {
-            Action::CreateNetworkInterface(r) => self.create_eni(caller, r, now),
-            Action::AttachNetworkInterface(r) => self.attach_eni(r, now),
-            Action::DetachNetworkInterface(r) => self.detach_eni(r, now),
-            Action::DeleteNetworkInterface(r) => self.delete_eni(r, now),
-            Action::ModifyNetworkInterfaceAttribute(r) => self.modify_eni(r, now),
-            Action::AssignPrivateIpAddresses(r) => self.assign_v4(r, now),
-            Action::UnassignPrivateIpAddresses(r) => self.unassign_v4(r, now),
-            Action::AssignIpv6Addresses(r) => self.assign_v6(r, now),
-            Action::UnassignIpv6Addresses(r) => self.unassign_v6(r, now),
-            Action::CreateTags(r) => self.create_tags(r, now),
-            Action::DeleteTags(r) => self.delete_tags(r, now),
-            Action::DescribeNetworkInterfaces(by) => self.describe_enis(by, now.back(lag)),
-            Action::DescribeInstances(by) => self.describe_instances(by, now.back(lag)),
-            Action::DescribeSubnets(by) => self.describe_subnets(by, now.back(lag)),
-            Action::DescribeVpcs(by) => self.describe_vpcs(by),
-            Action::DescribeRouteTables(by) => self.describe_route_tables(by),
-            Action::DescribeSecurityGroups { by, names } => self.describe_groups(by, names),
-            Action::DescribeInstanceTypes(by) => self.describe_types(by),
-            Action::DescribeAvailabilityZones { by, zone_ids } => self.describe_zones(by, zone_ids),
-            Action::DescribeTags(by) => self.describe_tags(by, now.back(lag)),
-        }
+/// Does the work of a call that may be done.
+pub(crate) fn dispatch(
+    state: &mut State,
+    caller: &Caller,
+    action: &Action,
+    now: Time,
+    sight: &Sight,
+) -> Result<Response, ApiError> {
+    match action {
+        Action::CreateNetworkInterface(r) => create_eni(state, caller, r, now),
+        Action::AttachNetworkInterface(r) => attach_eni(state, r, now),
+        Action::DetachNetworkInterface(r) => detach_eni(state, r, now),
+        Action::DeleteNetworkInterface(r) => delete_eni(state, r, now),
+        Action::ModifyNetworkInterfaceAttribute(r) => modify_eni(state, r, now),
+        Action::AssignPrivateIpAddresses(r) => assign_v4(state, r, now),
+        Action::UnassignPrivateIpAddresses(r) => unassign_v4(state, r, now),
+        Action::AssignIpv6Addresses(r) => assign_v6(state, r, now),
+        Action::UnassignIpv6Addresses(r) => unassign_v6(state, r, now),
+        Action::CreateTags(r) => create_tags(state, r, now),
+        Action::DeleteTags(r) => delete_tags(state, r, now),
+        Action::DescribeNetworkInterfaces(by) => describe_enis(state, by, sight),
+        Action::DescribeInstances(by) => describe_instances(state, by, sight.then),
+        Action::DescribeSubnets(by) => describe_subnets(state, by, sight),
+        Action::DescribeVpcs(by) => describe_vpcs(state, by),
+        Action::DescribeRouteTables(by) => describe_route_tables(state, by),
+        Action::DescribeSecurityGroups { by, names } => describe_groups(state, by, names),
+        Action::DescribeInstanceTypes(by) => describe_types(state, by),
+        Action::DescribeAvailabilityZones { by, zone_ids } => describe_zones(state, by, zone_ids),
+        Action::DescribeTags(by) => describe_tags(state, by, sight.then),
     }
 }

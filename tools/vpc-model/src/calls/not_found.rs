@@ -1,9 +1,9 @@
 //! Errors for ids that are malformed or name nothing, in EC2's words.
 
-use crate::error::ApiError;
-use crate::ids::{AttachmentId, EniId};
 use crate::state::EniState;
-use crate::vpc::Vpc;
+use crate::state::State;
+use crate::words::error::ApiError;
+use crate::words::ids::{AttachmentId, EniId};
 use std::sync::Arc;
 
 /// What an id names.
@@ -129,30 +129,30 @@ impl Kind {
     }
 }
 
-impl Vpc {
-    /// The ENI as it is now, for a write.
-    pub(crate) fn eni(&self, id: &EniId) -> Result<&Arc<EniState>, ApiError> {
-        ENI.check(id.as_str())?;
-        self.enis
-            .get(id.as_str())
-            .ok_or_else(|| ENI.missing(&[id.as_str()]))
-    }
+/// The ENI as it is now, for a write. One of another account is not found (*assumed*).
+pub(crate) fn find_eni<'a>(state: &'a State, id: &EniId) -> Result<&'a Arc<EniState>, ApiError> {
+    ENI.check(id.as_str())?;
+    state
+        .own_eni(id.as_str())
+        .ok_or_else(|| ENI.missing(&[id.as_str()]))
+}
 
-    /// The ENI that has this attachment now.
-    pub(crate) fn attachment(&self, id: &AttachmentId) -> Result<&Arc<EniState>, ApiError> {
-        if !id.as_str().starts_with("eni-attach-") {
-            return Err(ApiError::new(
-                "InvalidNetworkInterfaceAttachmentId.Malformed",
-                format!("Invalid id: \"{id}\" (expecting \"eni-attach-...\")"),
-            ));
-        }
-        let has = |e: &&Arc<EniState>| e.attachment.as_ref().is_some_and(|a| a.id == *id);
-        // *recorded*, the text as LocalStack has it.
-        self.enis.iter().find(has).ok_or_else(|| {
-            ApiError::new(
-                "InvalidAttachmentID.NotFound",
-                format!("The network interface attachment ID '{id}' does not exist"),
-            )
-        })
+/// The ENI that has this attachment now.
+pub(crate) fn find_attachment<'a>(
+    state: &'a State,
+    id: &AttachmentId,
+) -> Result<&'a Arc<EniState>, ApiError> {
+    if !id.as_str().starts_with("eni-attach-") {
+        return Err(ApiError::new(
+            "InvalidNetworkInterfaceAttachmentId.Malformed",
+            format!("Invalid id: \"{id}\" (expecting \"eni-attach-...\")"),
+        ));
     }
+    // *recorded*, the text as LocalStack has it.
+    state.with_attachment(id).ok_or_else(|| {
+        ApiError::new(
+            "InvalidAttachmentID.NotFound",
+            format!("The network interface attachment ID '{id}' does not exist"),
+        )
+    })
 }

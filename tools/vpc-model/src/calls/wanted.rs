@@ -1,9 +1,9 @@
 //! What a call wants of addresses and prefixes: its checks, and EC2's words for what can't be had.
 
-use crate::alloc::Refusal;
-use crate::error::ApiError;
-use crate::ids::EniId;
-use crate::request::{Wanted, WantedV4};
+use crate::state::alloc::Refusal;
+use crate::words::error::ApiError;
+use crate::words::ids::EniId;
+use crate::words::request::{Wanted, WantedV4};
 
 fn len<T>(list: &[T]) -> u32 {
     u32::try_from(list.len()).unwrap_or(u32::MAX)
@@ -112,6 +112,14 @@ pub(super) fn not_assigned(eni: &EniId) -> ApiError {
     ))
 }
 
+/// *recorded*.
+pub(super) fn no_addresses() -> ApiError {
+    ApiError::new(
+        "InsufficientFreeAddressesInSubnet",
+        "The specified subnet does not have enough free addresses to satisfy the request.",
+    )
+}
+
 /// Assign's words for what a subnet can't give. Codes and texts *recorded* but where noted.
 pub(super) fn refused(why: &Refusal) -> ApiError {
     match why {
@@ -129,7 +137,7 @@ pub(super) fn refused(why: &Refusal) -> ApiError {
             "InvalidParameterValue",
             format!("The prefix {p} is not available: part of it is in use"),
         ),
-        Refusal::NoAddresses => super::create::no_addresses(),
+        Refusal::NoAddresses => no_addresses(),
         Refusal::NoBlocks => ApiError::new(
             "InsufficientCidrBlocks",
             "The specified subnet does not have enough free cidr blocks to satisfy the request.",

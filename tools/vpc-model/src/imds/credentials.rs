@@ -1,20 +1,30 @@
 //! Credentials of the instance role: made from seed, instance and hour, new each hour.
 
-use crate::ids::InstanceId;
-use crate::rng::Rng;
-use crate::time::Time;
+use crate::words::caller::ROLE;
+use crate::words::ids::{InstanceId, NodeName};
+use crate::words::rng::Rng;
+use crate::words::time::Time;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The role of every node, and the name of its instance profile.
-pub(crate) const ROLE: &str = "vpc-sim-node";
-/// The role's unique id.
-pub(crate) const ROLE_ID: &str = "AROAVPCSIMNODEROLE001";
 /// The instance profile's unique id.
 pub(super) const PROFILE_ID: &str = "AIPAVPCSIMNODEPROF001";
 
 /// New keys each hour; they live six (*recorded*: about that on EC2).
 const PERIOD: u64 = 3600;
 const LIFE: Duration = Duration::from_secs(6 * PERIOD);
+
+/// What IMDS remembers: the access keys that it gave out.
+#[derive(Debug, Default)]
+pub(crate) struct ImdsState {
+    pub(super) keys: BTreeMap<String, NodeName>,
+}
+
+impl ImdsState {
+    pub(crate) fn node_of_key(&self, access_key_id: &str) -> Option<NodeName> {
+        self.keys.get(access_key_id).cloned()
+    }
+}
 
 pub(super) struct Credentials {
     pub(super) access_key_id: String,

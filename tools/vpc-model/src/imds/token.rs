@@ -1,10 +1,10 @@
 //! Session tokens. A token carries its expiry and a checksum that binds it to its instance, so
 //! nothing is stored: an IMDS that restarts knows its old tokens.
 
-use super::{ImdsAnswer, ImdsRequest};
-use crate::ids::InstanceId;
-use crate::rng::Rng;
-use crate::time::Time;
+use super::exchange::{ImdsAnswer, ImdsRequest};
+use crate::words::ids::InstanceId;
+use crate::words::rng::Rng;
+use crate::words::time::Time;
 use std::time::Duration;
 
 /// Longest life of a token in seconds (*documented*: 6 hours).

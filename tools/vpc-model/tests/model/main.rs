@@ -11,6 +11,8 @@ mod describe;
 mod faults;
 mod iam;
 mod imds;
+mod mirror;
+mod place;
 mod random;
 mod spec;
 mod tags;

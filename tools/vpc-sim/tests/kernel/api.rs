@@ -116,6 +116,51 @@ pub(crate) fn a_dropped_answer_is_work_done() -> Checked {
     })
 }
 
+/// Whether the caller sees its connection end or hears nothing at all: EC2 has not seen the call.
+pub(crate) fn a_call_that_never_arrives_is_no_work_done() -> Checked {
+    use vpc_sim::vpc_model::{Effect, Fault};
+    in_vpc(|sim| async move {
+        let eni = wire(&sim, "node-a")?.eni;
+        let net = sim.node("node-a")?.net();
+        let form = format!(
+            "Version=2016-11-15&Action=AssignPrivateIpAddresses&NetworkInterfaceId={eni}&SecondaryPrivateIpAddressCount=1"
+        );
+        let before = secondary(&sim, "node-a", false)?.len();
+        for silent in [false, true] {
+            let cut = Effect::Unreached { silent };
+            sim.vpc().add_fault(Fault::new("Assign*", cut).times(1));
+            let begun = std::time::Instant::now();
+            let to = (EC2_ADDRESS, 80);
+            let lost = request(&net, to, "POST", "/", &[], form.as_bytes(), SOON).await;
+            check(
+                !matches!(&lost, Ok(Some(a)) if a.status > 0),
+                format!("there is an answer: {lost:?}"),
+            )?;
+            let heard_nothing = begun.elapsed() >= SOON;
+            check(heard_nothing == silent, format!("silent: {silent}"))?;
+            let after = secondary(&sim, "node-a", false)?.len();
+            check(after == before, format!("{before}, then {after} addresses"))?;
+        }
+        check(sim.vpc().ec2_calls().is_empty(), "EC2 counts the calls")?;
+        let answer = ec2(&net, &form).await?;
+        check(answer.status == 200, format!("{answer:?}"))
+    })
+}
+
+/// The node's own link is that of its primary ENI, wherever that hangs.
+pub(crate) fn a_node_lives_on_a_primary_eni_at_another_index() -> Checked {
+    use vpc_sim::vpc_model::NodeSpec;
+    in_vpc(|sim| async move {
+        let mut spec = NodeSpec::new("odd", "m5.large");
+        spec.device_index = 1;
+        let net = sim.launch(spec)?.net();
+        let answer = ec2(&net, "Action=DescribeSubnets").await?;
+        check(answer.status == 200, format!("{answer:?}"))?;
+        let calls = sim.vpc().ec2_calls().clone();
+        check(calls.contains_key("odd"), format!("who called? {calls:?}"))
+    })
+}
+
 /// As a program outside: the listeners are bound before the VPC is built.
 fn with_control<F, Fut>(test: F) -> Checked
 where

@@ -45,6 +45,8 @@ fn main() -> ExitCode {
         api::ec2_answers_on_a_node,
         api::an_address_works_when_its_answer_comes,
         api::a_dropped_answer_is_work_done,
+        api::a_call_that_never_arrives_is_no_work_done,
+        api::a_node_lives_on_a_primary_eni_at_another_index,
         api::control_shows_what_is_there,
         api::control_acts,
         api::control_refuses_bad_input,

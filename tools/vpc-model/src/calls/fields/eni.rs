@@ -1,9 +1,9 @@
 //! Filters of DescribeNetworkInterfaces.
 
-use super::{one, text};
-use crate::filter::Filtered;
-use crate::request::Tags;
-use crate::response::Eni;
+use super::values::{one, text};
+use crate::calls::filter::Filtered;
+use crate::words::request::Tags;
+use crate::words::response::Eni;
 
 /// All names but the `tag` ones.
 pub(crate) const ENI_FILTERS: &[&str] = &[

@@ -1,9 +1,9 @@
 //! Filters of DescribeInstances.
 
-use super::{one, text};
-use crate::filter::Filtered;
-use crate::request::Tags;
-use crate::response::Instance;
+use super::values::{one, text};
+use crate::calls::filter::Filtered;
+use crate::words::request::Tags;
+use crate::words::response::Instance;
 
 pub(crate) const INSTANCE_FILTERS: &[&str] = &[
     "architecture",

@@ -4,16 +4,9 @@
 mod eni;
 mod instance;
 mod other;
+mod values;
 
 pub(crate) use eni::ENI_FILTERS;
 pub(crate) use instance::INSTANCE_FILTERS;
 pub(crate) use other::{GROUP_FILTERS, SUBNET_FILTERS, TAG_FILTERS, TYPE_FILTERS};
 pub(crate) use other::{ROUTE_TABLE_FILTERS, VPC_FILTERS, ZONE_FILTERS};
-
-fn text(value: impl ToString) -> String {
-    value.to_string()
-}
-
-fn one(value: impl ToString) -> Vec<String> {
-    vec![value.to_string()]
-}

@@ -1,9 +1,9 @@
 //! Filters of the smaller Describe calls.
 
-use super::{one, text};
-use crate::filter::Filtered;
-use crate::request::Tags;
-use crate::response::{Group, InstanceType, RouteTable, Subnet, TagItem, VpcInfo, Zone};
+use super::values::{one, text};
+use crate::calls::filter::Filtered;
+use crate::words::request::Tags;
+use crate::words::response::{Group, InstanceType, RouteTable, Subnet, TagItem, VpcInfo, Zone};
 use std::sync::OnceLock;
 
 pub(crate) const SUBNET_FILTERS: &[&str] = &[
