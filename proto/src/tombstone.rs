@@ -30,6 +30,7 @@
 
 use core::net::IpAddr;
 use ipam_core::{AttachmentKey, PodRef, Timestamp};
+use mutant::mutant;
 use std::fmt::{self, Write as _};
 
 /// Where the plugin spools and the daemon looks.
@@ -103,7 +104,11 @@ impl Tombstone {
         let mut fields: [(&'static str, Option<String>); 8] = NAMES.map(|name| (name, None));
         let mut addresses = Vec::new();
         loop {
-            let line = lines.next().ok_or(TombstoneError::Cut)?;
+            let line = mutant!(
+                "spool/cut-note-is-refused",
+                lines.next().ok_or(TombstoneError::Cut)?,
+                lines.next().unwrap_or("end")
+            );
             if line == "end" {
                 break;
             }
@@ -116,7 +121,11 @@ impl Tombstone {
                 );
             } else if let Some((name, slot)) = fields.iter_mut().find(|(n, _)| *n == name) {
                 let value = unescape(value).ok_or(TombstoneError::Field(name))?;
-                if slot.replace(value).is_some() {
+                if mutant!(
+                    "spool/doubled-field-is-refused",
+                    slot.replace(value).is_some(),
+                    slot.replace(value).is_some() && line.is_empty()
+                ) {
                     return Err(TombstoneError::Field(name));
                 }
             }

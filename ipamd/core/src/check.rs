@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use mutant::mutant;
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +67,11 @@ fn leases(store: &Datastore, found: &mut Vec<Violation>) {
     let mut owners: BTreeMap<IpAddr, &AttachmentKey> = BTreeMap::new();
     for lease in store.leases.values() {
         for ip in &lease.addresses {
-            if let Some(other) = owners.insert(*ip, &lease.key) {
+            if let Some(other) = mutant!(
+                "judge/check-double-lease",
+                owners.insert(*ip, &lease.key),
+                owners.insert(*ip, &lease.key).filter(|_| false)
+            ) {
                 found.push(Violation::DoubleLease(
                     *ip,
                     other.clone(),
@@ -128,7 +133,11 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
     all.sort_by_key(|b| (b.first(), b.net().prefix_len()));
     for pair in all.windows(2) {
         if pair[0].contains(pair[1].first()) && !pair.iter().any(|b| lost(store, b)) {
-            found.push(Violation::Overlap(pair[0], pair[1]));
+            mutant!(
+                "judge/check-overlap",
+                found.push(Violation::Overlap(pair[0], pair[1])),
+                ()
+            );
         }
     }
     let mut in_block: BTreeMap<Block, u32> = BTreeMap::new();
@@ -150,7 +159,11 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
         }
         let leased = in_block.get(block).copied().unwrap_or(0);
         let counted = store.used.get(block).copied().unwrap_or(0);
-        if leased != counted {
+        if mutant!(
+            "judge/check-count",
+            leased != counted,
+            leased > counted.max(leased)
+        ) {
             found.push(Violation::Count(*block, leased, counted));
         }
     }
@@ -167,7 +180,11 @@ fn enis(store: &Datastore, found: &mut Vec<Violation>) {
         if eni.id.is_none() && eni.phase != Phase::Creating {
             found.push(Violation::NoId(eni.handle, eni.phase));
         }
-        let attached = matches!(eni.phase, Phase::Attached | Phase::Ready);
+        let attached = mutant!(
+            "judge/check-same-place",
+            matches!(eni.phase, Phase::Attached | Phase::Ready),
+            matches!(eni.phase, Phase::Creating)
+        );
         if attached && let Some(other) = places.insert((eni.card, eni.device_index), eni.handle) {
             found.push(Violation::SamePlace(
                 other,
@@ -178,3 +195,6 @@ fn enis(store: &Datastore, found: &mut Vec<Violation>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

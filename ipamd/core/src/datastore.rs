@@ -4,10 +4,12 @@
 //! nothing else. Changes are remembered ([`Datastore::take_touched`]) for whoever makes them durable.
 
 mod assign;
+mod ready;
 mod rest;
 mod tally;
 
 pub use assign::{AssignError, Request};
+use mutant::mutant;
 pub use rest::{FORGET_LEAD, Trace};
 pub(crate) use tally::counts;
 pub use tally::{BlockTally, Tally};
@@ -54,6 +56,9 @@ pub struct Datastore {
     /// What the kernel still has of released addresses' last pods; unknown if absent. Not stored: after
     /// a restart it is looked for anew.
     traces: BTreeMap<IpAddr, Traces>,
+    /// Released addresses of which the kernel alone has told that their pods let go of them: no DEL has,
+    /// and whatever is left of a pod may be a living one's.
+    unasked: BTreeSet<IpAddr>,
     /// Blocks of secondary ENIs that the host's rules and tables already serve.
     pub(crate) wired: BTreeSet<Block>,
     /// `IP_COOLDOWN_PERIOD`
@@ -103,7 +108,11 @@ impl Datastore {
                 store.enis.values().any(own) && !store.block_of(*ip).is_some_and(lost)
             };
             let taken = |ip: &IpAddr| store.owners.contains_key(ip) || primary(ip);
-            if lease.addresses.iter().any(taken) {
+            if mutant!(
+                "store/contradictions-are-left-out",
+                lease.addresses.iter().any(taken),
+                lease.addresses.is_empty()
+            ) {
                 left_out.insert(Touched::Lease(lease.key));
             } else {
                 store.insert_lease(lease);
@@ -272,11 +281,18 @@ impl Datastore {
             .values()
             .filter_map(Eni::own_address)
             .any(|ip| block.contains(ip));
-        let elsewhere = self
-            .enis
-            .values()
-            .any(|e| e.handle != handle && e.blocks.contains_key(&block));
-        if reserved || elsewhere {
+        let elsewhere = self.enis.values().any(|e| {
+            mutant!(
+                "block/one-eni-each",
+                e.handle != handle && e.blocks.contains_key(&block),
+                false && e.handle != handle
+            )
+        });
+        if mutant!(
+            "lease/primary-address-is-nobodys",
+            reserved || elsewhere,
+            elsewhere
+        ) {
             return false;
         }
         let Some(eni) = self.enis.get_mut(&handle) else {
@@ -321,7 +337,11 @@ impl Datastore {
         if self.enis.values().any(own) {
             return;
         }
-        self.lose_overlapping(block);
+        mutant!(
+            "block/moves-with-its-leases",
+            self.lose_overlapping(block),
+            ()
+        );
         let from = |e: &&Eni| e.handle != to && e.blocks.contains_key(&block);
         let Some(from) = self.enis.values().find(from).map(|e| e.handle) else {
             return;
@@ -366,7 +386,11 @@ impl Datastore {
 
     /// Its release times stay until they mean nothing: its addresses may come back, as anybody's.
     fn forget_block(&mut self, block: Block) {
-        self.wired.remove(&block);
+        mutant!(
+            "block/wired-anew-when-it-comes-back",
+            self.wired.remove(&block),
+            false
+        );
     }
 
     /// The host's rules and tables now serve these blocks.
@@ -383,6 +407,7 @@ impl Datastore {
             self.strays.remove(&ip);
             if self.released.remove(&ip).is_some() {
                 self.traces.remove(&ip);
+                self.unasked.remove(&ip);
                 self.touch(Touched::Released(ip));
             }
         }
@@ -438,7 +463,11 @@ impl Datastore {
         let lease = self.take_lease(key)?;
         for &ip in &lease.addresses {
             self.rest(ip, &lease.host_if, now);
-            self.drop_lost_block(ip);
+            mutant!(
+                "block/lost-goes-with-its-last-lease",
+                self.drop_lost_block(ip),
+                ()
+            );
         }
         if lease.addresses.iter().any(IpAddr::is_ipv6) {
             self.forget_drawn(now);
@@ -469,32 +498,12 @@ impl Datastore {
         }
     }
 
-    /// The ENI's link, addresses, table and rules are there: its addresses can be leased.
-    pub fn set_ready(&mut self, handle: EniHandle) {
-        if self
-            .enis
-            .get(&handle)
-            .is_some_and(|e| e.phase == Phase::Attached)
-            && let Some(eni) = self.eni_mut(handle)
-        {
-            eni.phase = Phase::Ready;
-        }
-    }
-
-    /// The ENI's link is not there (any more): no new leases until it is wired again.
-    pub fn set_unready(&mut self, handle: EniHandle) {
-        if self
-            .enis
-            .get(&handle)
-            .is_some_and(|e| e.phase == Phase::Ready)
-            && let Some(eni) = self.eni_mut(handle)
-        {
-            eni.phase = Phase::Attached;
-        }
-    }
-
     /// Takes back a lease that was never told to anybody (its record could not be stored).
     pub fn withdraw(&mut self, key: &AttachmentKey) -> Option<Lease> {
-        self.take_lease(key)
+        mutant!(
+            "lease/withdrawn-is-free",
+            self.take_lease(key),
+            self.leases.get(key).cloned()
+        )
     }
 }

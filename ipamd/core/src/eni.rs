@@ -188,6 +188,15 @@ impl Eni {
         self.phase == Phase::Ready && self.unmanaged.is_none() && !self.excluded
     }
 
+    /// IPv4 slots that blocks take, without the one of its own address.
+    #[must_use]
+    pub fn slots_taken(&self) -> u32 {
+        let taken = |(block, state): &(&Block, &BlockState)| {
+            block.family() == Family::V4 && **state != BlockState::Lost
+        };
+        u32::try_from(self.blocks.iter().filter(taken).count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether EC2 took it away from the instance; it stays as long as leases stand on it.
     #[must_use]
     pub fn has_left(&self) -> bool {

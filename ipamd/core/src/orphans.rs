@@ -13,6 +13,7 @@ use crate::{EniId, InstanceId, Timestamp};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
+use mutant::mutant;
 use serde::{Deserialize, Serialize};
 
 /// How long a slot is. Two slots and [`MIN_AGE`] are less than the ten minutes within which an
@@ -65,12 +66,15 @@ pub struct Verdict {
     pub uncounted: bool,
 }
 
-/// Judges a look. `known`: the caller's own pool has this ENI and takes care of it.
+/// Judges a look. `known`: the caller's own pool has this ENI and takes care of it. `first_seen`: when
+/// the caller first saw it unattached, if it did before. That is the age of an ENI that bears a date in
+/// the future: the clock that it is by is ahead of ours, or ours is behind, nobody knows by how much.
 #[must_use]
 pub fn judge(
     sightings: &[Sighting],
     me: &InstanceId,
     known: impl Fn(&EniId) -> bool,
+    first_seen: impl Fn(&EniId) -> Option<Timestamp>,
     now: Timestamp,
 ) -> Verdict {
     let alive: BTreeSet<&InstanceId> = sightings
@@ -87,13 +91,33 @@ pub fn judge(
     let mut old = Vec::new();
     let mut undated = Vec::new();
     let mut ripe_at: Option<Timestamp> = None;
-    for orphan in sightings.iter().filter(|s| s.free && !known(&s.id)) {
+    for orphan in sightings.iter().filter(|s| {
+        mutant!("orphans/free-only", s.free, true)
+            && mutant!("orphans/known-stays", !known(&s.id), true)
+    }) {
         match orphan.created {
-            None => undated.push(orphan.id.clone()),
-            Some(created) if now.since(created) >= MIN_AGE => old.push((created, &orphan.id)),
-            // A clock ahead of ours: as if made now.
+            None => mutant!(
+                "orphans/undated-is-dated",
+                undated.push(orphan.id.clone()),
+                old.push((Timestamp(0), &orphan.id))
+            ),
+            Some(created)
+                if mutant!(
+                    "orphans/young-stays",
+                    now.since(created) >= MIN_AGE,
+                    true || now.since(created) >= MIN_AGE
+                ) =>
+            {
+                old.push((created, &orphan.id));
+            }
             Some(created) => {
-                let at = created.min(now) + MIN_AGE;
+                let seen = first_seen(&orphan.id).filter(|_| created > now);
+                let since = seen.unwrap_or(now).min(created);
+                let at = since + MIN_AGE;
+                if at <= now {
+                    old.push((since, &orphan.id));
+                    continue;
+                }
                 ripe_at = Some(ripe_at.map_or(at, |first| first.min(at)));
             }
         }
@@ -106,7 +130,7 @@ pub fn judge(
     Verdict {
         delete: old
             .into_iter()
-            .take(DELETES_MAX)
+            .take(mutant!("orphans/are-deleted", DELETES_MAX, DELETES_MAX * 0))
             .map(|(_, id)| id.clone())
             .collect(),
         undated,
@@ -120,7 +144,12 @@ pub fn judge(
 #[must_use]
 pub fn first_look(known: bool, fleet: Option<Fleet>, now: Timestamp, jitter: f64) -> Timestamp {
     match fleet {
-        Some(fleet) if known => next_look(fleet, None, now + QUIET_START, jitter),
+        Some(fleet) if known => next_look(
+            fleet,
+            None,
+            mutant!("orphans/quiet-start", now + QUIET_START, now),
+            jitter,
+        ),
         _ if known => now + QUIET_START + (2 * QUIET_START).mul_f64(jitter),
         // Soon enough to end what an earlier run of this daemon left, late enough to judge it.
         _ => now + SLOT + (3 * SLOT).mul_f64(jitter),
@@ -145,7 +174,11 @@ pub fn next_look(
     let slot_ms = u64::try_from(SLOT.as_millis()).unwrap_or(u64::MAX);
     let (nodes, rank) = (u64::from(fleet.nodes.max(1)), u64::from(fleet.rank));
     let next = now.0 / slot_ms + 1;
-    let ahead = (rank % nodes + nodes - next % nodes) % nodes;
+    let ahead = mutant!(
+        "orphans/one-looks-per-slot",
+        (rank % nodes + nodes - next % nodes) % nodes,
+        (rank + next) % 1
+    );
     let slot = Timestamp((next + ahead).saturating_mul(slot_ms)) + (SLOT / 2).mul_f64(jitter);
     // Several may have seen it: not all at the same moment.
     let ripe = ripe_at.map(|at| at.max(now) + (SLOT / 4).mul_f64(jitter));

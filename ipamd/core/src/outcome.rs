@@ -13,7 +13,8 @@ use crate::{
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
-use refused::{refused_attach, refused_blocks};
+use mutant::mutant;
+use refused::{refused_attach, refused_blocks, refused_one};
 
 /// EC2 did what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +111,18 @@ pub fn begin(store: &mut Datastore, action: &Action, now: Timestamp) {
                 kind: *kind,
                 count: *count,
             };
-            set_intent(store, *handle, intent);
+            mutant!(
+                "intent/assign",
+                set_intent(store, *handle, intent),
+                drop(intent)
+            );
         }
         Action::Unassign { handle, blocks, .. } => {
-            set_states(store, *handle, blocks, BlockState::Releasing);
+            mutant!(
+                "intent/unassign-serves-nobody",
+                set_states(store, *handle, blocks, BlockState::Releasing),
+                ()
+            );
             set_intent(
                 store,
                 *handle,
@@ -124,7 +133,7 @@ pub fn begin(store: &mut Datastore, action: &Action, now: Timestamp) {
         }
         Action::Detach { handle, .. } => {
             if let Some(eni) = store.eni_mut(*handle) {
-                eni.phase = Phase::Leaving;
+                eni.phase = mutant!("intent/detach-serves-nobody", Phase::Leaving, eni.phase);
             }
             set_intent(store, *handle, Intent::Detach);
         }
@@ -158,9 +167,15 @@ pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
             continue;
         };
         // The clock was set back between two runs.
-        eni.written_at = eni.written_at.min(now);
+        eni.written_at = mutant!(
+            "clock/writes-of-the-future",
+            eni.written_at.min(now),
+            eni.written_at
+        );
         eni.since = eni.since.min(now);
-        eni.in_doubt_since = eni.in_doubt_since.map(|since| since.min(now));
+        eni.in_doubt_since = eni
+            .in_doubt_since
+            .map(|since| mutant!("clock/doubts-of-the-future", since.min(now), since));
         // Whether its last write gave something back is known no more.
         memory.gave_back(handle, eni.written_at);
         match eni.intent.take() {
@@ -171,11 +186,11 @@ pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
             // What it asked for tells by what it is known when EC2 has told.
             Some(assign @ Intent::Assign { .. }) => {
                 eni.intent = Some(assign);
-                eni.in_doubt_since = Some(now);
+                eni.in_doubt_since = mutant!("doubt/assign-outlives-a-restart", Some(now), None);
             }
             // Its blocks stay as they are, given to nobody, until EC2 has told.
             Some(Intent::Unassign { .. } | Intent::Detach) => {
-                eni.in_doubt_since = Some(now);
+                eni.in_doubt_since = mutant!("doubt/unassign-outlives-a-restart", Some(now), None);
                 memory.gave_back(handle, now);
             }
             // Only what gives back leaves a doubt and no intent.
@@ -198,20 +213,26 @@ pub fn finish(
     begun: Timestamp,
     now: Timestamp,
 ) -> Vec<Drift> {
-    let scope = Scope::of(action, store);
+    let scope = Scope::cleared_by(action, store);
     match result {
         Ok(done) => {
             memory.passed(Call::of(action));
             for scope in scope {
                 memory.succeeded(&scope);
                 if let Scope::Subnet(subnet, kind) = scope {
-                    memory.granted(subnet, kind);
+                    memory.granted(subnet, kind, now);
                 }
             }
             succeed(store, memory, action, done, begun, now)
         }
         Err(error) => {
             fail(store, memory, action, &error, now);
+            if error.class.reaction().effect == Effect::Refused {
+                // What an instance refuses to take, only an Attach that goes well ends.
+                let mut scope = scope;
+                scope.retain(|s| !matches!(s, Scope::Attach | Scope::AttachFrom(_)));
+                memory.outdated(&scope, now);
+            }
             Vec::new()
         }
     }
@@ -250,9 +271,13 @@ fn succeed(
     match done {
         // A repeated Create of which nothing was remembered but the token: a Describe told more.
         Done::Created(view)
-            if store
-                .eni_by_id(&view.id)
-                .is_some_and(|known| known.handle != handle) =>
+            if store.eni_by_id(&view.id).is_some_and(|known| {
+                mutant!(
+                    "token/one-eni-per-create",
+                    known.handle != handle,
+                    false && known.handle != handle
+                )
+            }) =>
         {
             store.remove_eni(handle);
         }
@@ -320,7 +345,11 @@ fn deleted(store: &mut Datastore, memory: &mut Memory, handle: EniHandle, now: T
         memory
             .deleted
             .retain(|_, at| now.since(*at) < FORGET_DELETED);
-        memory.deleted.insert(id, now);
+        mutant!(
+            "eni/deleted-is-remembered",
+            memory.deleted.insert(id, now),
+            None::<Timestamp>
+        );
     }
     store.remove_eni(handle);
 }
@@ -369,17 +398,31 @@ fn fail(
             Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
             Action::Create { .. } if eni.in_doubt_since.is_some() && !reaction.after_token => {}
             // What was asked for tells by what the answer is known when EC2 has told.
-            Action::Assign { .. } if unknown => eni.in_doubt_since = Some(now),
+            Action::Assign { .. } if unknown => mutant!(
+                "doubt/unanswered-assign",
+                eni.in_doubt_since = Some(now),
+                eni.intent = None
+            ),
             Action::Unassign { .. } | Action::Detach { .. } if unknown => {
                 eni.intent = None;
-                eni.in_doubt_since = Some(now);
+                mutant!(
+                    "doubt/unanswered-unassign",
+                    eni.in_doubt_since = Some(now),
+                    ()
+                );
             }
             _ => eni.intent = None,
         }
     }
     memory.look |= reaction.look;
     match action {
-        Action::Delete { .. } if reaction.next == Next::Forget => {
+        Action::Delete { .. }
+            if mutant!(
+                "eni/not-found-is-gone",
+                reaction.next == Next::Forget,
+                false && reaction.next == Next::Forget
+            ) =>
+        {
             deleted(store, memory, handle, now);
             return;
         }
@@ -411,7 +454,15 @@ fn fail(
         // What EC2 says of IPv6 holds no IPv4.
         Action::Assign {
             family: Family::V6, ..
-        } => memory.failed(Scope::Ipv6(handle), error, now),
+        } => memory.failed(
+            mutant!(
+                "refused/ipv6-holds-no-ipv4",
+                Scope::Ipv6(handle),
+                Scope::Eni(handle)
+            ),
+            error,
+            now,
+        ),
         Action::Assign { kind, count, .. } => {
             if let Some(subnet) = subnet_of(store, handle) {
                 refused_blocks(
@@ -421,6 +472,9 @@ fn fail(
                     now,
                     Scope::Eni(handle),
                 );
+            }
+            if *count == 1 {
+                refused_one(store, memory, handle, error, now);
             }
         }
         Action::Attach {
@@ -433,10 +487,18 @@ fn fail(
                 // Unless an earlier one was not answered, and EC2 names them no more.
                 let missing = |b: &&Block| memory.missing.contains_key(&Thing::Block(handle, **b));
                 let there: Vec<Block> = blocks.iter().filter(|b| !missing(b)).copied().collect();
-                set_states(store, handle, &there, BlockState::Confirmed);
+                mutant!(
+                    "unassign/refused-serves-on",
+                    set_states(store, handle, &there, BlockState::Confirmed),
+                    ()
+                );
             } else if let Some(eni) = store.eni_mut(handle) {
                 // Gone already, or half of them: nobody gets them until EC2 has told.
-                eni.in_doubt_since = Some(now);
+                mutant!(
+                    "unassign/refused-is-in-doubt",
+                    eni.in_doubt_since = Some(now),
+                    ()
+                );
                 memory.gave_back(handle, now);
             }
             memory.failed(Scope::Eni(handle), error, now);
@@ -451,7 +513,7 @@ fn fail(
                     .is_some_and(|e| e.in_doubt_since.is_none())
                 && let Some(eni) = store.eni_mut(handle)
             {
-                eni.phase = Phase::Ready;
+                mutant!("detach/refused-serves-on", eni.phase = Phase::Ready, ());
             }
             memory.failed(Scope::Eni(handle), error, now);
         }

@@ -21,7 +21,9 @@ mod target;
 mod throttle;
 mod told;
 
+pub(crate) use memory::Takes;
 pub use memory::{Hold, Memory, Surplus};
+use mutant::mutant;
 pub use pace::Pace;
 pub use policy::{Policy, Subnets};
 pub use report::{Note, Report};
@@ -229,9 +231,17 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
         advance::describe(&mut draft);
         may_grow = !input.provisioning || subnets::review(&mut draft);
     }
-    if !input.provisioning {
+    if mutant!(
+        "plan/not-provisioning-writes-nothing",
+        !input.provisioning,
+        false && input.finishing
+    ) {
         draft.plan.report.note(Note::NotProvisioning);
-    } else if !input.memory.known {
+    } else if mutant!(
+        "plan/ec2-tells-first",
+        !input.memory.known,
+        false && input.finishing
+    ) {
         draft.not_told(Note::Unknown, Scope::Describe, Call::Describe);
     } else {
         advance::enis(&mut draft);
@@ -244,7 +254,14 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
             shrink::leave_excluded(&mut draft);
             let short = grow::grow(&mut draft) + u32::from(missing_v6);
             // Who forgot what pods have gives nothing back until EC2 has told all.
-            if short == 0 && input.waiting == 0 && input.memory.trusted() {
+            if short == 0
+                && input.waiting == 0
+                && mutant!(
+                    "shrink/not-before-ec2-has-told",
+                    input.memory.trusted(),
+                    true
+                )
+            {
                 shrink::shrink(&mut draft);
             }
         }
@@ -287,7 +304,13 @@ impl<'a> Draft<'a> {
         let coming = store
             .enis
             .values()
-            .map(|eni| coming_to(eni, input, now))
+            .map(|eni| {
+                mutant!(
+                    "growth/in-flight-is-counted",
+                    coming_to(eni, input, now),
+                    0 * coming_to(eni, input, now)
+                )
+            })
             .fold(0, u32::saturating_add);
         Self {
             store,
@@ -373,7 +396,7 @@ impl<'a> Draft<'a> {
         };
         let (error, until) = (hold.error.clone(), hold.until);
         let subnet = match scope {
-            Scope::NewEniIn(subnet) => Some(subnet.clone()),
+            Scope::NewEniIn(subnet) | Scope::AttachFrom(subnet) => Some(subnet.clone()),
             _ => None,
         };
         self.plan.report.note(Note::Held {
@@ -387,13 +410,21 @@ impl<'a> Draft<'a> {
 
     /// Whether nothing is under way or held on this ENI. A hold says when it ends.
     fn idle(&mut self, eni: &Eni) -> bool {
-        if self.busy.contains(&eni.handle) {
+        if mutant!(
+            "plan/one-call-per-eni",
+            self.busy.contains(&eni.handle),
+            false
+        ) {
             return false;
         }
-        self.input
-            .memory
-            .held(&[Scope::Eni(eni.handle)], self.now)
-            .is_none()
+        mutant!(
+            "plan/held-eni-is-left-alone",
+            self.input
+                .memory
+                .held(&[Scope::Eni(eni.handle)], self.now)
+                .is_none(),
+            true
+        )
     }
 
     /// Of the ADDs that wait, how many get no address of a family from what is there or coming.
@@ -409,16 +440,26 @@ impl<'a> Draft<'a> {
     /// Settles what is unmet, and when to look again.
     fn finish(mut self) -> Plan {
         self.note_retries();
+        self.note_unserved();
         let policy = self.input.policy;
         let unmet = policy.families.iter().map(|family| self.unmet(*family));
-        self.plan.report.unmet = unmet.max().unwrap_or(0);
+        self.plan.report.unmet = mutant!(
+            "refusal/hopeless-is-told-at-once",
+            unmet.max().unwrap_or(0),
+            unmet.max().unwrap_or(0) * 0
+        );
         if policy.wants(Family::V4) {
             self.plan.report.held = self.tally.held + self.tally.unsettled;
         }
         let cool = self.store.next_cool(self.now);
         if let Some(at) = cool {
             if self.plan.report.unmet > 0 {
-                self.plan.report.note(Note::Cooling(self.tally.cooling, at));
+                // Others rest, too, that no pod gets: in blocks that go back, and of the other family.
+                if let Some(first) = self.tally.cool_at {
+                    self.plan
+                        .report
+                        .note(Note::Cooling(self.tally.cooling, first));
+                }
                 self.wake(at);
             } else {
                 // Nobody waits: many addresses that end their rest one by one are one look.
@@ -431,8 +472,20 @@ impl<'a> Draft<'a> {
             .chain(memory.throttle_ends(self.now))
             .collect();
         self.wakes.extend(ends.iter().copied());
-        self.plan.report.retry_at = ends.into_iter().chain(cool).chain(self.retries).min();
-        self.plan.wake_at = self.wakes.iter().copied().min();
+        self.plan.report.retry_at = mutant!(
+            "refusal/hope-is-waited-for",
+            ends.into_iter().chain(cool).chain(self.retries).min(),
+            ends.into_iter()
+                .chain(cool)
+                .chain(self.retries)
+                .min()
+                .filter(|_| false)
+        );
+        self.plan.wake_at = mutant!(
+            "plan/wakes-when-due",
+            self.wakes.iter().copied().min(),
+            self.wakes.iter().copied().max()
+        );
         self.plan.pace = Some(self.pace);
         self.plan
     }
@@ -451,7 +504,13 @@ fn coming_to(eni: &Eni, input: &Input<'_>, now: Timestamp) -> u32 {
     match &eni.intent {
         // Nobody counts on what is in doubt.
         Some(Intent::Assign { .. })
-            if eni.in_doubt_since.is_some_and(|since| !told_soon(since)) =>
+            if eni.in_doubt_since.is_some_and(|since| {
+                mutant!(
+                    "growth/doubt-is-not-counted",
+                    !told_soon(since),
+                    false && told_soon(since)
+                )
+            }) =>
         {
             0
         }

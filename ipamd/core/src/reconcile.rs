@@ -14,6 +14,7 @@ use crate::{Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, Timestamp
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
+use mutant::mutant;
 use place::{place_is_free, place_is_taken};
 
 /// Two Describes this far apart agree on an absence before it counts.
@@ -77,10 +78,13 @@ pub fn reconcile(
     let mut seen = BTreeSet::new();
     // First every ENI, then every block: a block must be held against all primary addresses.
     for view in views {
-        let gone = memory
-            .deleted
-            .get(&view.id)
-            .is_some_and(|at| begun < *at + CONSISTENCY);
+        let gone = memory.deleted.get(&view.id).is_some_and(|at| {
+            mutant!(
+                "describe/deleted-stays-deleted",
+                begun < *at + CONSISTENCY,
+                false && begun < *at
+            )
+        });
         if gone || !place_is_free(store, views, view, begun, &mut drift) {
             memory.look |= !gone;
             continue;
@@ -107,7 +111,11 @@ pub fn reconcile(
         .enis()
         .values()
         // An instance always has its first interface, whatever a Describe does not show.
-        .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e) && !e.primary)
+        .filter(|e| {
+            !seen.contains(&e.handle)
+                && attached_as_we_know(e)
+                && mutant!("describe/primary-stays", !e.primary, true)
+        })
         .filter(|e| !lost_already(store, e))
         .map(|e| e.handle)
         .collect();
@@ -118,7 +126,11 @@ pub fn reconcile(
             .is_some_and(|e| e.blocks.contains_key(block)),
     });
     for handle in unseen {
-        if absent(store, memory, Thing::Eni(handle), begun) {
+        if mutant!(
+            "describe/gone-eni-goes",
+            absent(store, memory, Thing::Eni(handle), begun),
+            false && memory.known
+        ) {
             lose_eni(store, handle, &mut drift);
             // Its address may be in what EC2 has named of others.
             memory.look = true;
@@ -126,12 +138,21 @@ pub fn reconcile(
     }
     memory.subnets.mark(store);
     store.recount();
-    // What this Describe shows is younger than anything that an earlier run did.
-    memory.forgetful = forgetful && begun < memory.started + CONSISTENCY;
+    // What this Describe shows is younger than anything that an earlier run did, or else the store may
+    // have lost something: by its own word, or since the kernel routes a pod that no block explains.
+    let lagging = begun < memory.started + CONSISTENCY;
+    memory.forgetful = lagging && (forgetful || routes_unexplained(store));
     memory.told.get_or_insert(now);
     memory.forget_past(begun);
     store.forget_strangers(now);
     drift
+}
+
+/// Whether the kernel routes a pod's address that is in no block we know of: it was given to an earlier
+/// run, which left no word of it.
+fn routes_unexplained(store: &Datastore) -> bool {
+    let mut routed = store.routed().keys();
+    routed.any(|ip| store.owner(*ip).is_none() && store.block_of(*ip).is_none())
 }
 
 /// Blocks that EC2 shows on another ENI than we have them on, and no longer on ours.
@@ -153,7 +174,13 @@ fn let_go_of_moved(store: &mut Datastore, views: &[EniView], begun: Timestamp) {
                     .find(same)
                     .is_some_and(|v| v.blocks.contains(block))
             };
-            if ours.is_some_and(|eni| !still(eni)) {
+            if ours.is_some_and(|eni| {
+                mutant!(
+                    "describe/moved-block-follows",
+                    !still(eni),
+                    false && still(eni)
+                )
+            }) {
                 store.let_go(*block, to);
             }
         }
@@ -174,7 +201,11 @@ pub fn learn_from_metadata(
         }
         if store.eni_by_id(&view.id).is_none() {
             // The store may be older than IMDS's word, or the other way round: EC2 tells.
-            if memory.known || place_is_taken(store, view) {
+            if mutant!(
+                "imds/adds-nothing-once-ec2-told",
+                memory.known || place_is_taken(store, view),
+                place_is_taken(store, view)
+            ) {
                 memory.look = true;
             } else {
                 take_eni(store, view, &mut Vec::new(), now, now);
@@ -208,12 +239,20 @@ fn absent(store: &Datastore, memory: &mut Memory, thing: Thing, begun: Timestamp
     let Some(eni) = store.eni(handle) else {
         return false;
     };
-    if begun < eni.written_at + CONSISTENCY {
+    if mutant!(
+        "describe/write-outranks",
+        begun < eni.written_at + CONSISTENCY,
+        false
+    ) {
         memory.look = true;
         return false;
     }
     let first = *memory.missing.entry(thing).or_insert(begun);
-    if begun.since(first) < ABSENCE {
+    if mutant!(
+        "describe/two-looks-for-an-absence",
+        begun.since(first) < ABSENCE,
+        false && begun.since(first) < ABSENCE
+    ) {
         return false;
     }
     memory.missing.remove(&thing);
@@ -257,7 +296,12 @@ fn refresh(eni: &mut Eni, view: &EniView, begun: Timestamp) {
         eni.address = view.address;
     }
     // Our own Detach outranks a Describe that lags behind it.
-    let stale = eni.phase == Phase::Detached && begun < eni.written_at + CONSISTENCY;
+    let stale = eni.phase == Phase::Detached
+        && mutant!(
+            "describe/detach-outranks",
+            begun < eni.written_at + CONSISTENCY,
+            false
+        );
     if let Some(attachment) = view.attachment.as_ref().filter(|_| !stale) {
         if attachment.id.is_some() {
             eni.attachment.clone_from(&attachment.id);
@@ -329,17 +373,41 @@ fn take_blocks(
     let forgotten = |block: &Block| {
         memory.forgets(begun) && !store.used.contains_key(block) && !store.routes_into(block)
     };
+    let mut later = false;
     let mut held_back = Vec::new();
     let mut unsure = Vec::new();
     let mut confirm = Vec::new();
     for block in &view.blocks {
         match eni.blocks.get(block) {
             Some(BlockState::Confirmed) => {}
-            Some(BlockState::Releasing) if past || lagging => {}
-            Some(BlockState::Unconfirmed) if forgotten(block) => unsure.push(*block),
+            // Held back while an earlier Describe could not be trusted: EC2 is asked again for it.
+            Some(BlockState::Releasing)
+                if mutant!(
+                    "describe/releasing-stays-releasing",
+                    past || lagging,
+                    false && past
+                ) =>
+            {
+                later |= eni.intent.is_none();
+            }
+            Some(BlockState::Unconfirmed)
+                if mutant!(
+                    "store/what-it-forgot-is-unsure",
+                    forgotten(block),
+                    false && forgotten(block)
+                ) =>
+            {
+                unsure.push(*block);
+            }
             Some(_) => confirm.push((*block, false)),
-            None if past => held_back.push(*block),
-            None => confirm.push((*block, true)),
+            None if mutant!("describe/given-back-stays-given-back", past, false && past) => {
+                held_back.push(*block);
+            }
+            None => mutant!(
+                "describe/new-block-is-taken",
+                confirm.push((*block, true)),
+                ()
+            ),
         }
     }
     let lost =
@@ -350,7 +418,7 @@ fn take_blocks(
         .filter(|b| !view.blocks.contains(b) && !lost(b))
         .copied()
         .collect();
-    memory.look |= !held_back.is_empty() || !unsure.is_empty();
+    memory.look |= later || !held_back.is_empty() || !unsure.is_empty();
     if let Some(eni) = store.eni_mut(handle).filter(|_| !unsure.is_empty()) {
         let states = eni.blocks.iter_mut();
         for (_, state) in states.filter(|(block, _)| unsure.contains(block)) {
@@ -367,14 +435,18 @@ fn take_blocks(
     }
     for block in gone {
         // Only an earlier boot, or a store that lost something, has it: nobody new until EC2 names it.
-        if !memory.resumed
+        if mutant!("boot/unnamed-block-serves-nobody", !memory.resumed, false)
             && let Some(eni) = store.eni_mut(handle)
             && let Some(state) = eni.blocks.get_mut(&block)
             && *state == BlockState::Unconfirmed
         {
             *state = BlockState::Releasing;
         }
-        if absent(store, memory, Thing::Block(handle, block), begun) {
+        if mutant!(
+            "describe/gone-block-goes",
+            absent(store, memory, Thing::Block(handle, block), begun),
+            false && memory.known
+        ) {
             lose_block(store, handle, block, drift);
         }
     }
@@ -404,11 +476,21 @@ fn settle_doubt(
             let asked = |b: &&Block| (b.family(), b.kind()) == (*family, *kind);
             let of_kind = new.iter().filter(asked).count();
             // What was there before is surely known only if EC2 told this run before the doubt.
-            told.is_some_and(|told| since > told) && of_kind > 0 && of_kind >= *count as usize
+            told.is_some_and(|told| since > told)
+                && mutant!(
+                    "describe/doubt-told-by-its-blocks",
+                    of_kind > 0 && of_kind >= *count as usize,
+                    of_kind < 1_000
+                )
         }
         _ => false,
     };
-    if (given && !releasing || begun >= since + CONSISTENCY)
+    if (given && !releasing
+        || mutant!(
+            "describe/doubt-waits-for-the-window",
+            begun >= since + CONSISTENCY,
+            begun >= since
+        ))
         && let Some(eni) = store.eni_mut(handle)
     {
         eni.in_doubt_since = None;
@@ -420,7 +502,11 @@ fn settle_doubt(
 
 fn lose_block(store: &mut Datastore, handle: EniHandle, block: Block, drift: &mut Vec<Drift>) {
     let leases = store.used.get(&block).copied().unwrap_or(0);
-    if leases == 0 {
+    if mutant!(
+        "describe/lost-block-keeps-its-pods",
+        leases == 0,
+        true || leases == 0
+    ) {
         store.remove_block(handle, block);
         drift.push(Drift::BlockGone(handle, block));
     } else {

@@ -6,6 +6,7 @@ use crate::SubnetId;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use ipnet::IpNet;
+use mutant::mutant;
 use serde::{Deserialize, Serialize};
 
 /// `0` excludes a subnet, any other value includes it; an empty value is as good as no tag (Amazon
@@ -55,7 +56,13 @@ impl SubnetView {
             .keys()
             .filter_map(|key| key.strip_prefix(CLUSTER_TAGS))
             .peekable();
-        if kept.peek().is_none() || kept.any(|name| Some(name) == cluster) {
+        if kept.peek().is_none()
+            || mutant!(
+                "subnet/other-clusters-is-left-alone",
+                kept.any(|name| Some(name) == cluster),
+                true
+            )
+        {
             Verdict::Included
         } else {
             Verdict::OtherCluster
@@ -68,7 +75,9 @@ impl SubnetView {
         match self.verdict(cluster) {
             Verdict::Included => true,
             Verdict::Untagged => primary,
-            Verdict::Excluded | Verdict::OtherCluster => false,
+            Verdict::Excluded | Verdict::OtherCluster => {
+                mutant!("subnet/excluded-takes-no-eni", false, primary)
+            }
         }
     }
 

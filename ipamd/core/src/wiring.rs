@@ -12,6 +12,8 @@ mod host;
 mod name;
 mod pod;
 mod six;
+#[cfg(test)]
+mod written;
 
 pub use host::{EniLink, HostInput, HostWiring, Nat, host_wiring};
 pub use name::{host_if_name, host_if_prefix, is_of_attachment, is_of_network, pod_macs};

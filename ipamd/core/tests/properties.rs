@@ -1,5 +1,8 @@
 //! The core against a naive model: random pods, time, refusals, lost answers, restarts and operator's
 //! mistakes; `check` and the model after every step, and the target at the end.
+//!
+//! What a search has found once is a test below, played in every run. The search itself writes nothing down
+//! (`.cargo/config.toml`); `PROPTEST_RNG_SEED` makes it begin elsewhere.
 #![allow(
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
@@ -8,7 +11,7 @@
 
 mod common;
 
-use common::{World, key};
+use common::{World, free_in_pool, key};
 use ipam_core::check::check;
 use ipam_core::cloud::ErrorClass;
 use ipam_core::datastore::{Datastore, Request};
@@ -230,17 +233,6 @@ fn add(world: &mut World, naive: &mut Naive, n: u32) {
     }
 }
 
-/// Addresses that could be leased.
-fn free_in_pool(world: &World) -> Vec<IpAddr> {
-    let serving = world.store.enis().values().filter(|e| e.serves());
-    let usable = |s: &BlockState| matches!(s, BlockState::Confirmed | BlockState::Unconfirmed);
-    let blocks = serving.flat_map(|e| e.blocks.iter().filter(|(_, s)| usable(s)));
-    blocks
-        .flat_map(|(b, _)| (0..b.capacity()).filter_map(|n| b.nth(n)))
-        .filter(|ip| world.store.is_free(*ip, world.now))
-        .collect()
-}
-
 /// As the engine does it: what is linked waits, the rest is forgotten or stuck.
 fn forget(world: &mut World, naive: &mut Naive, works: bool) {
     let due = world.store.to_forget(world.now);
@@ -437,6 +429,35 @@ fn converged(world: &mut World, naive: &mut Naive) {
     }
 }
 
+fn play(policy: &Policy, steps: &[Step]) {
+    let mut world = World::new("c5.large", policy.clone());
+    let mut naive = Naive::default();
+    for step in steps {
+        match step {
+            Step::Add(n) => add(&mut world, &mut naive, *n),
+            Step::Del(n) => del(&mut world, &mut naive, *n, false, false),
+            Step::DelSlowly(n) => del(&mut world, &mut naive, *n, true, false),
+            Step::DelHalf(n) => del(&mut world, &mut naive, *n, false, true),
+            Step::Forget(works) => forget(&mut world, &mut naive, *works),
+            Step::Sweep => sweep(&mut world, &mut naive),
+            Step::Pass(seconds) => world.now = world.now + Duration::from_secs((*seconds).into()),
+            Step::Plan(fates) => plan(&mut world, fates),
+            Step::Restart => restart(&mut world),
+            Step::Meddle(n) => meddle(&mut world, &mut naive, *n),
+            Step::Toggle => world.policy.prefixes = !world.policy.prefixes,
+        }
+        assert_eq!(check(&world.store, world.now), vec![], "after {step:?}");
+        let leased: BTreeMap<IpAddr, AttachmentKey> = world
+            .store
+            .leases()
+            .values()
+            .flat_map(|l| l.addresses.iter().map(|ip| (*ip, l.key.clone())))
+            .collect();
+        assert_eq!(leased, naive.leased);
+    }
+    converged(&mut world, &mut naive);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
@@ -445,31 +466,35 @@ proptest! {
         policy in policy(),
         steps in prop::collection::vec(step(), 1..80),
     ) {
-        let mut world = World::new("c5.large", policy);
-        let mut naive = Naive::default();
-        for step in &steps {
-            match step {
-                Step::Add(n) => add(&mut world, &mut naive, *n),
-                Step::Del(n) => del(&mut world, &mut naive, *n, false, false),
-                Step::DelSlowly(n) => del(&mut world, &mut naive, *n, true, false),
-                Step::DelHalf(n) => del(&mut world, &mut naive, *n, false, true),
-                Step::Forget(works) => forget(&mut world, &mut naive, *works),
-                Step::Sweep => sweep(&mut world, &mut naive),
-                Step::Pass(seconds) => world.now = world.now + Duration::from_secs((*seconds).into()),
-                Step::Plan(fates) => plan(&mut world, fates),
-                Step::Restart => restart(&mut world),
-                Step::Meddle(n) => meddle(&mut world, &mut naive, *n),
-                Step::Toggle => world.policy.prefixes = !world.policy.prefixes,
-            }
-            prop_assert_eq!(check(&world.store, world.now), vec![], "after {:?}", step);
-            let leased: BTreeMap<IpAddr, AttachmentKey> = world
-                .store
-                .leases()
-                .values()
-                .flat_map(|l| l.addresses.iter().map(|ip| (*ip, l.key.clone())))
-                .collect();
-            prop_assert_eq!(&leased, &naive.leased);
-        }
-        converged(&mut world, &mut naive);
+        play(&policy, &steps);
     }
+}
+
+/// An ENI made by a call whose answer was lost, after the kind of blocks was changed, while pods waited.
+#[test]
+fn a_lost_answer_after_a_change_of_kind() {
+    use ErrorClass::{EniFull, Throttled};
+    use Fate::{Lost, Refused, Works};
+    let plan = |first, second| Step::Plan(vec![first, second, Works, Works]);
+    let policy = Policy {
+        warm_eni: 0,
+        warm_ip: Some(1),
+        warm_prefix: 0,
+        max_pods: Some(60),
+        cooldown: Duration::ZERO,
+        ..Policy::default()
+    };
+    let mut steps = vec![Step::Add(0), plan(Works, Works)];
+    steps.extend((0..8).map(|_| Step::Add(0)));
+    steps.extend([
+        plan(Works, Refused(EniFull)),
+        Step::Toggle,
+        plan(Lost, Works),
+        Step::Pass(25),
+        Step::Pass(35),
+        plan(Works, Refused(EniFull)),
+        plan(Refused(Throttled), Works),
+        Step::Add(0),
+    ]);
+    play(&policy, &steps);
 }

@@ -1,6 +1,7 @@
 //! What callers ask of the engine, and the bounded door through which they ask.
 
 use crate::ports::KernelEvent;
+use ipam_core::plan::Note;
 use ipam_core::wiring::{PodWiring, Rule};
 use ipam_core::{AttachmentKey, Mac, PodRef, Timestamp};
 use serde::Serialize;
@@ -87,6 +88,9 @@ pub struct Refusal {
     pub message: String,
     /// The cause's label, the same in logs, metrics and answers.
     pub cause: &'static str,
+    /// What the message says of the pool, as data: for programs that check it. Empty where the refusal
+    /// is not about addresses.
+    pub notes: Vec<Note>,
 }
 
 /// Kinds of refusal, as a CNI caller must tell them apart.
@@ -129,6 +133,9 @@ pub struct Snapshot {
     pub totals: Totals,
     /// What the plan waits for, in words.
     pub report: Vec<String>,
+    /// The same as data, for programs in this process.
+    #[serde(skip)]
+    pub notes: Vec<Note>,
     /// ADDs that wait for an address.
     pub parked: usize,
     /// What the instance can hold.
@@ -337,6 +344,12 @@ impl Handle {
         self.door.send(Request::Kernel(event)).await.is_ok()
     }
 
+    /// Whether the engine behind it has ended: who asks is refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.door.is_closed()
+    }
+
     /// Asks the engine to end; [`crate::run`] returns when it has.
     pub async fn stop(&self) {
         // An engine that has ended already needs no telling.
@@ -352,6 +365,7 @@ impl Handle {
             kind: RefusalKind::Stopping,
             message: "ipamd is stopping; try again when it is back".into(),
             cause: "stopping",
+            notes: Vec::new(),
         };
         self.door.send(request(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())

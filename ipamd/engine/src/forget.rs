@@ -11,6 +11,7 @@ use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::Timestamp;
 use ipam_core::datastore::Datastore;
+use mutant::mutant;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -77,9 +78,18 @@ impl Forget {
         self.not_before = now + (took * SHARE).clamp(SPACING, SPACING_MAX);
         let failure = match result {
             Ok(found) => {
-                store.set_linked(traces, &found.linked);
+                mutant!(
+                    "cooldown/linked-is-held",
+                    store.set_linked(traces, &found.linked),
+                    ()
+                );
                 match found.connections {
-                    Connections::Failed(error) => Some((error, true)),
+                    Connections::Failed(error) => {
+                        mutant!("cooldown/refusal-is-not-done", Some((error, true)), {
+                            store.forgotten(traces);
+                            Some((error, true))
+                        })
+                    }
                     done => {
                         self.retry.succeeded();
                         self.failures = 0;
@@ -103,7 +113,13 @@ impl Forget {
                 for_good: false,
             };
             notices.add(notice, now);
-            if links_known && self.failures >= TRIES {
+            if links_known
+                && mutant!(
+                    "cooldown/stuck-only-after-tries",
+                    self.failures >= TRIES,
+                    true
+                )
+            {
                 store.set_stuck(traces);
             }
         }
@@ -137,3 +153,6 @@ impl Forget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use ipam_core::datastore::Datastore;
 use ipam_core::wiring::{Egress, HostInput, HostWiring, Nat, Six, host_wiring};
 use ipam_core::{Block, Eni, Family, Mac, Phase, Timestamp};
 use ipnet::IpNet;
+use mutant::mutant;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -39,7 +40,7 @@ impl Host {
     pub(crate) fn distrust(&mut self) {
         self.applied = None;
         self.stale = true;
-        self.again = self.busy;
+        self.again = mutant!("host/link-that-comes-during-an-apply", self.busy, false);
     }
 
     /// The apply to be done now, if any.
@@ -76,10 +77,11 @@ impl Host {
         // The owner tells of a failure.
         let missing = match result {
             Ok(Applied { missing, .. }) => missing,
+            Err(_) if mutant!("host/failure-is-not-wired", false, true) => Vec::new(),
             Err(error) => {
                 self.failure = Some(error);
                 self.retry.failed(now);
-                self.distrust();
+                mutant!("host/failed-wiring-is-tried-again", self.distrust(), ());
                 return;
             }
         };
@@ -88,7 +90,11 @@ impl Host {
         self.retry.succeeded();
         let macs: Vec<Mac> = wiring.enis.iter().map(|e| e.mac).collect();
         for (handle, mac) in by_mac(store) {
-            if missing.contains(&mac) {
+            if mutant!(
+                "host/missing-link-is-not-ready",
+                missing.contains(&mac),
+                false
+            ) {
                 store.set_unready(handle);
             } else if macs.contains(&mac) {
                 store.set_ready(handle);
@@ -99,7 +105,16 @@ impl Host {
             eni.and_then(|e| e.mac)
                 .is_none_or(|mac| missing.contains(&mac))
         };
-        let served: Vec<Block> = blocks.into_iter().filter(|b| !absent(b)).collect();
+        let served: Vec<Block> = blocks
+            .into_iter()
+            .filter(|b| {
+                mutant!(
+                    "host/wiring-follows-the-blocks",
+                    !absent(b),
+                    true || !absent(b)
+                )
+            })
+            .collect();
         store.set_wired(served);
         self.applied = Some(wiring).filter(|_| !self.again);
         self.again = false;
@@ -133,7 +148,13 @@ fn by_mac(store: &Datastore) -> Vec<(ipam_core::EniHandle, Mac)> {
 /// addresses on it; and before EC2 has told (`known`), one that only IMDS has named may be a stranger.
 fn ours_to_wire(store: &Datastore, eni: &Eni, known: bool) -> bool {
     let told = known || !eni.blocks.is_empty();
-    eni.primary || (eni.unmanaged.is_none() && told) || store.leases_on(eni.handle) > 0
+    eni.primary
+        || (mutant!(
+            "host/only-ours-is-wired",
+            eni.unmanaged.is_none() && told,
+            true || told
+        ))
+        || store.leases_on(eni.handle) > 0
 }
 
 /// The wiring for what is attached now, and the blocks that it serves.
@@ -215,3 +236,6 @@ pub(crate) fn egress(settings: &Settings, facts: &NodeFacts) -> Option<Family> {
     let has = |family: &Family| *family == Family::V4 || facts.node_ipv6.is_some();
     settings.egress.filter(has)
 }
+
+#[cfg(test)]
+mod tests;

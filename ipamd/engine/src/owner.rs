@@ -17,6 +17,7 @@ mod tell;
 
 pub use answer::Answer;
 use answer::unwritten;
+use mutant::mutant;
 
 use crate::api::{Counters, Request};
 use crate::forget::Forget;
@@ -65,7 +66,10 @@ pub struct Owner {
     in_flight: BTreeSet<EniHandle>,
     describing: bool,
     asking_subnets: bool,
+    /// The kernel was looked at, and no event was lost since.
     surveyed: bool,
+    /// It was looked at in this run.
+    witnessed: bool,
     surveying: bool,
     sweeping: bool,
     orphans: orphans::Watch,
@@ -121,6 +125,7 @@ impl Owner {
             self.reroute.wake_at().filter(|_| self.surveyed),
             self.orphans.wake_at(),
             self.local_wake(),
+            self.renamed.wake_at().filter(|_| self.surveyed),
             // Those who wait for a disk are told.
             self.unwritten
                 .as_ref()
@@ -144,6 +149,7 @@ impl Owner {
                 Event::Outcome(outcome) => self.outcome(outcome, now),
             }
         }
+        self.renamed_overdue(now);
         self.serve_parked(&mut answers, now);
         self.collect_writes();
         answers
@@ -267,8 +273,11 @@ impl Owner {
             let next = self.metadata_retry.at();
             let error = error.clone();
             plan.report.notes.push(Note::NoMetadata(error, next));
-        } else {
+        } else if !self.memory.known() {
             plan.report.notes.push(Note::Unknown);
+        }
+        if !self.surveyed {
+            plan.report.notes.push(Note::KernelUnread);
         }
         plan
     }
@@ -364,7 +373,11 @@ impl Owner {
     fn refuse_hopeless(&mut self, now: Timestamp) -> Vec<Answer> {
         let mut answers = Vec::new();
         if let Some((since, error)) = &self.unwritten {
-            let failing = now.since(*since) >= UNWRITTEN_FOR;
+            let failing = mutant!(
+                "store/full-disk-is-told",
+                now.since(*since) >= UNWRITTEN_FOR,
+                false
+            );
             let gone = if failing {
                 self.lot.take_all()
             } else {
@@ -373,25 +386,32 @@ impl Owner {
             let refused = |parked: Parked| Answer::refused(parked.reply, unwritten(error));
             return gone.into_iter().map(refused).collect();
         }
-        let (mut why, mut cause) = (self.report.why(), self.report.cause());
-        // Addresses that are there, and that the node can't route, are no matter of the plan's.
-        if let Some(error) = self.host.failure().filter(|_| why.is_empty()) {
-            (why, cause) = (
-                format!("the node can't be wired: {error}"),
-                "node_not_wired",
-            );
+        if self.lot.len() == 0 {
+            return answers;
         }
+        let (why, cause) = self.why_no_address(now);
         for parked in self.lot.take_expired(now) {
-            let refusal = no_address(&parked.request, true, &why, cause);
+            let refusal = no_address(&parked.request, true, &why, cause, &self.report.notes);
             answers.push(Answer::refused(parked.reply, refusal));
         }
-        let final_word = self.memory.known() && self.surveyed && self.report.held == 0;
-        if final_word && self.report.unmet > 0 && !self.half_way() {
+        let final_word = mutant!(
+            "refusal/not-before-ec2-told",
+            self.memory.known() && self.surveyed && self.report.held == 0,
+            true
+        );
+        if final_word
+            && self.report.unmet > 0
+            && mutant!(
+                "refusal/not-while-a-call-is-under-way",
+                !self.half_way(),
+                true
+            )
+        {
             let gone = self
                 .lot
                 .take_hopeless(self.report.unmet, self.report.retry_at);
             for parked in gone {
-                let refusal = no_address(&parked.request, false, &why, cause);
+                let refusal = no_address(&parked.request, false, &why, cause, &self.report.notes);
                 answers.push(Answer::refused(parked.reply, refusal));
             }
         }
@@ -408,11 +428,23 @@ impl Owner {
         for touched in self.store.take_touched() {
             self.writes.push(match touched {
                 Touched::Lease(key) => match self.store.lease(&key) {
-                    Some(lease) => Write::Lease(lease.clone()),
-                    None => Write::NoLease(key),
+                    Some(lease) => mutant!(
+                        "store/leases-are-written",
+                        Write::Lease(lease.clone()),
+                        Write::Trusted
+                    ),
+                    None => mutant!(
+                        "store/ends-are-written",
+                        Write::NoLease(key),
+                        Write::Trusted
+                    ),
                 },
                 Touched::Released(ip) => match self.store.released(ip) {
-                    Some(released) => Write::Cooldown(ip, released.clone()),
+                    Some(released) => mutant!(
+                        "store/rests-are-written",
+                        Write::Cooldown(ip, released.clone()),
+                        Write::NoCooldown(ip)
+                    ),
                     None => Write::NoCooldown(ip),
                 },
                 Touched::Eni(handle) => {

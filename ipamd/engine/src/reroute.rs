@@ -9,6 +9,7 @@ use crate::retry::Retry;
 use crate::task::Task;
 use ipam_core::datastore::Datastore;
 use ipam_core::{Lease, Timestamp};
+use mutant::mutant;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -35,7 +36,13 @@ impl Reroute {
     /// Whether a route to a leased address that the kernel tells of is not simply its first.
     pub(crate) fn is_doubtful(store: &Datastore, ip: IpAddr, host_if: &str) -> bool {
         let lease = store.owner(ip).and_then(|key| store.lease(key));
-        lease.is_some_and(|lease| lease.host_if != host_if || store.routed().contains_key(&ip))
+        lease.is_some_and(|lease| {
+            mutant!(
+                "kernel/bent-route-is-put-back",
+                lease.host_if != host_if || store.routed().contains_key(&ip),
+                false && lease.addresses.contains(&ip)
+            )
+        })
     }
 
     /// The kernel told that a host route went, or that another came.
@@ -56,7 +63,11 @@ impl Reroute {
 
     /// A look at the kernel: what it does not route, though a lease stands.
     pub(crate) fn surveyed(&mut self, store: &Datastore, now: Timestamp) {
-        self.look(store, WIRING, now, |_| true);
+        mutant!(
+            "kernel/a-look-finds-lost-routes",
+            self.look(store, WIRING, now, |_| true),
+            ()
+        );
     }
 
     fn look(
@@ -87,7 +98,11 @@ impl Reroute {
             .into_iter()
             .filter(|(ip, host_if)| {
                 let lease = store.owner(*ip).and_then(|key| store.lease(key));
-                lease.is_some_and(|lease| lease.host_if == *host_if)
+                mutant!(
+                    "kernel/released-route-stays-away",
+                    lease.is_some_and(|lease| lease.host_if == *host_if),
+                    true || lease.is_some()
+                )
             })
             .map(|(address, host_if)| Leftover { address, host_if })
             .collect();
@@ -120,7 +135,11 @@ impl Reroute {
         let at = self.retry.failed(now);
         tracing::warn!(%error, next_try = %at, "pods' host routes could not be put back");
         for pod in pods {
-            self.lost.entry(pod.address).or_insert(pod.host_if);
+            mutant!(
+                "kernel/failed-reroute-is-tried-again",
+                self.lost.entry(pod.address).or_insert(pod.host_if),
+                &mut pod.host_if.clone()
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::ports::{Clock, Cloud, Cluster, HostNet, Loaded, Metadata, Store, Stor
 use crate::settings::Settings;
 use crate::task::{Outcome, Task, act, call};
 use ipam_core::Timestamp;
+use mutant::mutant;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -116,12 +117,26 @@ impl Turn {
         let answers = self.owner.absorb(events, now);
         match self.flush() {
             Ok(()) => answers.into_iter().for_each(Answer::send),
-            Err(error) => self.owner.undo(answers, &chain(&error)),
+            Err(error) => mutant!(
+                "store/lease-before-answer",
+                self.owner.undo(answers, &chain(&error)),
+                {
+                    drop(error);
+                    answers.into_iter().for_each(Answer::send)
+                }
+            ),
         }
         let (tasks, answers) = self.owner.decide(now);
         match self.flush() {
             Ok(()) => tasks.into_iter().for_each(|task| self.spawn(task)),
-            Err(error) => self.owner.not_begun(tasks, &chain(&error), now),
+            Err(error) => mutant!(
+                "store/intent-before-call",
+                self.owner.not_begun(tasks, &chain(&error), now),
+                {
+                    drop(error);
+                    tasks.into_iter().for_each(|task| self.spawn(task))
+                }
+            ),
         }
         answers.into_iter().for_each(Answer::send);
         for told in self.owner.take_notices() {
@@ -140,7 +155,11 @@ impl Turn {
             Err(error) => {
                 self.owner
                     .store_failed(&chain(error), self.ports.clock.now());
-                self.owner.keep_writes(writes);
+                mutant!(
+                    "store/failed-writes-are-kept",
+                    self.owner.keep_writes(writes),
+                    drop(writes)
+                );
             }
         }
         result

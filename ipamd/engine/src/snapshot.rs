@@ -33,6 +33,7 @@ pub(crate) fn snapshot(
             held: tally.held + tally.unsettled,
         },
         report: report.notes.iter().map(ToString::to_string).collect(),
+        notes: report.notes.clone(),
         parked,
         // The owner's to fill in.
         limits: Limits::default(),

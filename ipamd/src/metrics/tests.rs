@@ -79,6 +79,7 @@ fn snapshot() -> Snapshot {
             held: 1,
         },
         report: Vec::new(),
+        notes: Vec::new(),
         parked: 3,
         limits: Limits {
             enis: 3,

@@ -78,6 +78,7 @@ fn play(ask: Ask) {
             kind: RefusalKind::TryAgain,
             message: "none".into(),
             cause: "none",
+            notes: Vec::new(),
         }))),
         Ask::Release(_, reply) => drop(reply.send(Ok(Released::default()))),
         Ask::Status(reply) => drop(reply.send(ipam_engine::Status {

@@ -107,6 +107,7 @@ async fn a_refusal_keeps_its_words_and_gets_its_code() {
             kind,
             message: "subnet full".into(),
             cause: "subnet_full",
+            notes: Vec::new(),
         };
         reply.send(Err(refusal)).expect("is waited for");
         let answer = call.await.expect("ends").expect("is answered").into_inner();
@@ -156,6 +157,7 @@ async fn a_daemon_that_stops_is_away() {
         kind: RefusalKind::Stopping,
         message: "stopping".into(),
         cause: "stopping",
+        notes: Vec::new(),
     };
     reply.send(Err(refusal)).expect("is waited for");
     let status = call.await.expect("ends").expect_err("is no answer");

@@ -56,6 +56,7 @@ async fn a_note_stays_when_its_release_is_refused() {
         kind: RefusalKind::Internal,
         message: "the disk is full".into(),
         cause: "store_failed",
+        notes: Vec::new(),
     };
     assert_eq!(drained(&dir, &[&path], Err(refusal)).await, 1);
     assert!(path.exists());

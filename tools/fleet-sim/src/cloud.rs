@@ -1,17 +1,22 @@
 //! EC2 for one node, by the model.
 
+use crate::clock::SystemClock;
+mod views;
+
+use views::sighting;
+pub(crate) use views::view;
+
 use crate::life::Life;
-use crate::oracle;
+use crate::oracle::{self, Answer};
 use crate::parcel::{Parcel, Road, TIME_LIMIT};
 use crate::store::Memory;
 use crate::world::World;
 use ipam_core::cloud::classify;
 use ipam_core::eni::AttachmentId;
-use ipam_core::{
-    AttachmentView, Block, BlockKind, EniId, EniView, Family, Mac, SubnetView, Timestamp,
-};
+use ipam_core::{Block, BlockKind, EniId, EniView, Family, SubnetView, Timestamp};
 use ipam_engine::ports::{Cloud, CloudError, CreateEni, EniTag, ErrorClass, Fut, Sighting};
 use ipnet::IpNet;
+use mutant::mutant;
 use std::collections::BTreeMap;
 use vpc_model::Response;
 use vpc_model::request::{
@@ -23,13 +28,15 @@ use vpc_model::request::{
 use vpc_model::response::Eni;
 
 /// The tag that says whose an ENI is, as the daemon sets it.
-const OWNER_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+pub(crate) const OWNER_TAG: &str = "node.k8s.amazonaws.com/instance_id";
 /// As the daemon's, but in milliseconds since the epoch.
-const CREATED_TAG: &str = "node.k8s.amazonaws.com/createdAt";
+pub(crate) const CREATED_TAG: &str = "node.k8s.amazonaws.com/createdAt";
 /// As the daemon's.
 const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
+/// As the daemon reads it.
+const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
 /// All nodes of a world are one cluster.
-const CLUSTER: &str = "sim";
+pub(crate) const CLUSTER: &str = "sim";
 
 /// See the module. What one run of a daemon asks of EC2.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ pub(crate) struct ModelCloud {
     /// What must be on the disk before a call is sent.
     pub(crate) disk: Memory,
     pub(crate) road: Road,
+    pub(crate) clock: SystemClock,
 }
 
 impl ModelCloud {
@@ -50,15 +58,14 @@ impl ModelCloud {
         let name = action.name();
         let sent = self.world.elapsed();
         let grows = oracle::grows(&action).map(|(eni, family)| (eni.to_owned(), family));
-        self.world
-            .oracle()
-            .sends(sent, &self.node, &self.disk, &action);
+        self.judge(sent, &action);
+        self.world.oracle().ledger.sent(&self.node, name);
         let parcel = Parcel {
             world: self.world.clone(),
             node: self.node.clone(),
             life: self.life.clone(),
             late: self.road.late(),
-            action,
+            action: action.clone(),
             sent,
         };
         let answer = tokio::time::timeout(TIME_LIMIT, tokio::spawn(parcel.deliver()));
@@ -82,6 +89,13 @@ impl ModelCloud {
                     self.world.oracle().assign_answered(&self.node, call);
                 }
                 self.heard();
+                let now = self.world.elapsed();
+                let mut oracle = self.world.oracle();
+                match &answer {
+                    Ok(_) => oracle.granted(&self.node, &action),
+                    Err(_) => oracle.refused(now, &self.node, &action, sent),
+                }
+                drop(oracle);
                 answer.map_err(|e| CloudError {
                     action: name,
                     class: classify(name, &e.code, &e.message, e.http_status),
@@ -90,11 +104,41 @@ impl ModelCloud {
                 })
             }
         };
+        let came_to = match &result {
+            Ok(_) => Answer::Done,
+            Err(error) if error.class == ErrorClass::Throttled => Answer::SlowDown,
+            Err(_) => Answer::Other,
+        };
+        let now = self.world.elapsed();
+        let mut oracle = self.world.oracle();
+        oracle.paced(now, &self.node, name, came_to);
+        // Asked again within the hour: until then the primary ENI's subnet must do.
+        oracle.retagged |= result.is_err() && name == "DescribeSubnets";
+        let code = result.as_ref().err().map_or("", |error| &error.code);
+        oracle.ledger.heard(now, &self.node, name, code);
+        drop(oracle);
         if let Err(error) = &result {
+            self.world.oracle().troubled(&self.node);
             self.world
                 .tell(&self.node, || format!("<- {name}: {}", error.code));
         }
         result
+    }
+
+    /// Whether it may send this.
+    fn judge(&self, now: std::time::Duration, action: &Action) {
+        let writes = !action.name().starts_with("Describe");
+        let enis = match writes {
+            true => oracle::enis(&self.world),
+            false => Vec::new(),
+        };
+        let mut oracle = self.world.oracle();
+        oracle.sends(now, &self.node, &self.disk, action);
+        oracle.paces(now, &self.node, action.name());
+        if writes {
+            oracle.checks_target(now, &self.node, action, &enis);
+            oracle.checks_doubt(now, &self.node, action, &enis);
+        }
     }
 
     /// The daemon has EC2's newest word: what an operator took and EC2 gave again is no mistake now.
@@ -164,63 +208,6 @@ impl ModelCloud {
     }
 }
 
-/// See [`ModelCloud::view`].
-pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
-    let subnets = world.vpc().subnets();
-    let cidr = subnets.iter().find(|s| s.id == eni.subnet).map(|s| s.cidr);
-    // In every other world the primary address is listed among the rest, as IMDS's `local-ipv4s` does:
-    // it must not become a pod's by that.
-    let listed = !world.seed.is_multiple_of(2);
-    let secondary = eni.addresses.iter().filter(|a| listed || !a.primary);
-    let blocks = secondary
-        .map(|a| Block::address(a.address.into()))
-        .chain(
-            eni.v4_prefixes
-                .iter()
-                .map(|p| Block::prefix_of(p.network().into())),
-        )
-        .chain(
-            eni.v6_prefixes
-                .iter()
-                .map(|p| Block::prefix_of(p.network().into())),
-        )
-        .collect();
-    EniView {
-        id: eni.id.as_str().into(),
-        mac: Mac(eni.mac.0),
-        attachment: eni.attachment.as_ref().map(|a| AttachmentView {
-            id: Some(a.id.as_str().to_owned()),
-            device_index: a.device_index,
-            card: a.card,
-            delete_on_termination: Some(a.delete_on_termination),
-        }),
-        subnet: eni.subnet.as_str().into(),
-        address: cidr.and_then(|c| IpNet::new(eni.private_ip.into(), c.prefix_len()).ok()),
-        blocks,
-        unmanaged: None,
-        ours: eni
-            .tags
-            .get(OWNER_TAG)
-            .is_some_and(|owner| owner == instance)
-            && !is_primary(eni),
-    }
-}
-
-fn is_primary(eni: &Eni) -> bool {
-    let at = eni.attachment.as_ref();
-    at.is_some_and(|a| a.card == 0 && a.device_index == 0)
-}
-
-fn sighting(eni: &Eni) -> Option<Sighting> {
-    let created = eni.tags.get(CREATED_TAG);
-    Some(Sighting {
-        id: eni.id.as_str().into(),
-        instance: eni.tags.get(OWNER_TAG)?.as_str().into(),
-        free: eni.status == "available" && eni.description.starts_with("aws-K8S-"),
-        created: created.and_then(|ms| ms.parse().ok()).map(Timestamp),
-    })
-}
-
 fn wanted<A, P>(kind: BlockKind, count: u32) -> Wanted<A, P> {
     let (address_count, prefix_count) = match kind {
         BlockKind::Address => (Some(count), None),
@@ -262,9 +249,12 @@ impl Cloud for ModelCloud {
 
     fn tagged(&self) -> Fut<'_, Result<Vec<Sighting>, CloudError>> {
         Box::pin(async {
-            let all = Describe::default()
-                .filter(&format!("tag:{CLUSTER_TAG}"), CLUSTER)
-                .filter("tag-key", OWNER_TAG);
+            let all = mutant!(
+                "orphans/other-clusters-stay",
+                Describe::default().filter(&format!("tag:{CLUSTER_TAG}"), CLUSTER),
+                Describe::default()
+            )
+            .filter("tag-key", OWNER_TAG);
             let enis = self.pages(all).await?;
             Ok(enis.iter().filter_map(sighting).collect())
         })
@@ -272,7 +262,7 @@ impl Cloud for ModelCloud {
 
     fn tag(&self, eni: EniId, tag: EniTag) -> Fut<'_, Result<(), CloudError>> {
         Box::pin(async move {
-            let mut tags = self.tags(ipam_engine::ports::Clock::now(&self.world));
+            let mut tags = self.tags(self.clock.now(&self.world));
             match tag {
                 EniTag::CreatedNow => tags.retain(|key, _| key == CREATED_TAG),
                 EniTag::Mine => tags.retain(|key, _| key != CREATED_TAG),

@@ -75,6 +75,12 @@ impl Metadata for ModelMetadata {
             self.life.mortal(tokio::time::sleep(READ_TAKES)).await;
             let facts = self.facts().and_then(|facts| self.mood.colour(facts));
             self.life.step("after IMDS is read");
+            let now = self.world.elapsed();
+            let mut oracle = self.world.oracle();
+            oracle
+                .ledger
+                .read_metadata(now, &self.node, facts.is_some());
+            drop(oracle);
             facts.ok_or_else(|| MetadataError {
                 path: "instance-id".into(),
                 message: format!("no answer on node {}", self.node),
@@ -116,6 +122,8 @@ impl ModelMetadata {
             .map(|e| {
                 let mut view = view(&self.world, e, instance);
                 view.ours = false;
+                // Tags are EC2's to tell.
+                view.unmanaged = None;
                 view
             })
             .collect();

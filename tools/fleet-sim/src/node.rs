@@ -1,10 +1,12 @@
 //! One node: its kernel and disk last, its daemon comes and goes.
 
-use crate::cloud::ModelCloud;
+use crate::clock::{RunClock, SystemClock};
+use crate::cloud::{CLUSTER, ModelCloud};
 use crate::ear::Ear;
 use crate::kernel::{Forgetting, Kernel, MortalKernel};
 use crate::life::{Killed, Life};
 use crate::metadata::{ModelMetadata, Mood};
+use crate::oracle::{Promise, Run};
 use crate::parcel::Road;
 use crate::rng::Rng;
 use crate::spool::Spool;
@@ -33,6 +35,7 @@ pub struct Node {
     pub(crate) mood: Mood,
     pub(crate) road: Road,
     pub(crate) spool: Spool,
+    pub(crate) clock: SystemClock,
     ear: Ear,
     daemon: Option<Daemon>,
     starts: u64,
@@ -50,8 +53,21 @@ struct Daemon {
 const TURNS_MAX: u64 = 2_000_000;
 
 /// The key and the name of the simulation's pod number `n`.
-fn pod(n: u32) -> (AttachmentKey, PodRef) {
+pub(crate) fn pod(n: u32) -> (AttachmentKey, PodRef) {
     named(&format!("sandbox-{n}"), &format!("pod-{n}"))
+}
+
+/// The ADD of the simulation's pod number `n`.
+pub(crate) fn request(n: u32, timeout: Duration) -> Allocate {
+    let (key, pod) = pod(n);
+    Allocate {
+        key,
+        pod,
+        timeout: Some(timeout),
+        wiring_version: WIRING_VERSION,
+        veth_prefix: None,
+        mtu: None,
+    }
 }
 
 /// The key of a sandbox and the name of its pod.
@@ -87,11 +103,18 @@ impl Node {
             mood: Mood::default(),
             road: Road::default(),
             spool: Spool::default(),
+            clock: SystemClock::default(),
             ear: Ear::default(),
             daemon: None,
             starts: 0,
             boots: 0,
         })
+    }
+
+    /// Sets the node's system clock, so many milliseconds ahead of the truth (behind, if negative). A
+    /// daemon that runs does not see it, the next one does.
+    pub fn set_clock(&self, ahead_ms: i64) {
+        self.clock.set(ahead_ms);
     }
 
     /// Makes the wiring of the host take so long: links that come meanwhile are not seen by it.
@@ -132,6 +155,12 @@ impl Node {
         self.kernel.route(ip)
     }
 
+    /// Whether the host's end of a pod's veth is there.
+    #[must_use]
+    pub fn has_link(&self, host_if: &str) -> bool {
+        self.kernel.has_veth(host_if)
+    }
+
     /// The end of a finished pod's veth, which [`Node::end`] left.
     pub async fn remove_link(&self, host_if: &str) {
         self.kernel.remove_link(host_if).await;
@@ -149,11 +178,22 @@ impl Node {
         let (handle, door) = Handle::new();
         let ports = self.ports(&life);
         self.starts += 1;
-        let loaded = self.store.open(&format!("boot-{}", self.boots));
+        // How long it was off, a clock that was set forward does not tell.
+        if self.is_another_boot() && self.clock.ahead() > self.store.ahead() {
+            self.world.oracle().lost_time(&self.name);
+        }
+        let loaded = self.store.open_at(&self.boot_id(), self.clock.ahead());
         let now = self.world.elapsed();
         self.world.oracle().started(now, &self.name, &loaded);
+        self.world
+            .oracle()
+            .ledger
+            .started(now, &self.name, &settings, self.clock.ahead());
+        self.begins(now, &settings);
         // Ears for the kernel before the engine's own look at it.
         self.kernel.listen(Some(handle.clone()));
+        let cooldown = settings.policy.cooldown;
+        self.world.oracle().rests(&self.name, cooldown);
         let (world, name) = (self.world.clone(), self.name.clone());
         let store = self.store.clone();
         let (mut turns, mut checked) = (0u64, None);
@@ -174,22 +214,45 @@ impl Node {
                     continue;
                 }
                 if let Violation::Count(block, ..) = &violation
-                    && world.oracle().hands_in(&name, block)
+                    && world.oracle().hands_near(&name, block)
                 {
                     continue;
                 }
                 let what = format!("{name}: {violation}");
                 world
                     .oracle()
-                    .breach(at, "the datastore is consistent", what);
+                    .breach(at, Promise::DatastoreConsistent, what);
             }
         };
         let seed = self.run_seed();
         let work = run_watched(settings, ports, loaded, door, seed, watch);
         let mortal = life.clone();
         let task = tokio::spawn(async move { mortal.mortal(work).await });
-        self.spool.drain(handle.clone(), life.clone());
+        self.spool.keep_drained(handle.clone(), life.clone());
         self.daemon = Some(Daemon { handle, task, life });
+    }
+
+    /// The disk was last opened in another boot.
+    pub(crate) fn is_another_boot(&self) -> bool {
+        self.store.is_of_another_boot(&self.boot_id())
+    }
+
+    /// Unlike that of any other boot of any node.
+    fn boot_id(&self) -> String {
+        format!("{}-boot-{}", self.name, self.boots)
+    }
+
+    /// The oracle knows what this run may do.
+    fn begins(&self, now: Duration, settings: &Settings) {
+        let nodes = self.world.vpc().nodes();
+        let kind = nodes.iter().find(|n| n.name.as_str() == self.name);
+        let kind = kind.map_or("", |n| n.instance_type.as_str());
+        // What an earlier run left half-way it had decided by what it knew.
+        let calm = !self.store.any_eni(|e| e.intent.is_some());
+        let run = Run::new(&self.instance, CLUSTER, kind, settings, (now, calm));
+        let mut oracle = self.world.oracle();
+        oracle.rates_anew(&self.name);
+        oracle.runs(&self.name, run);
     }
 
     /// Unlike that of any other run of any daemon.
@@ -202,7 +265,10 @@ impl Node {
 
     fn ports(&self, life: &Life) -> Ports {
         Ports {
-            clock: Arc::new(self.world.clone()),
+            clock: Arc::new(RunClock {
+                world: self.world.clone(),
+                ahead: self.clock.ahead(),
+            }),
             cloud: Arc::new(ModelCloud {
                 world: self.world.clone(),
                 node: self.name.clone(),
@@ -210,6 +276,7 @@ impl Node {
                 life: life.clone(),
                 disk: self.store.clone(),
                 road: self.road.clone(),
+                clock: self.clock.clone(),
             }),
             metadata: Arc::new(ModelMetadata {
                 world: self.world.clone(),
@@ -217,16 +284,22 @@ impl Node {
                 life: life.clone(),
                 mood: self.mood.clone(),
             }),
-            host: Arc::new(MortalKernel {
-                kernel: self.kernel.clone(),
-                life: life.clone(),
-            }),
+            host: Arc::new(self.host(life)),
             cluster: Arc::new(self.ear.clone()),
             store: Box::new(MortalStore {
                 memory: self.store.clone(),
                 life: life.clone(),
             }),
         }
+    }
+
+    /// The kernel for one run of a daemon, with ears if others meddle with it.
+    fn host(&self, life: &Life) -> MortalKernel {
+        let host = MortalKernel::new(self.kernel.clone(), life.clone());
+        if self.kernel.has_monitor() {
+            host.watch();
+        }
+        host
     }
 
     /// Ends the daemon as a signal would.
@@ -274,7 +347,7 @@ impl Node {
     }
 
     /// The node is switched off and on: no pod, no route, another boot. The daemon is not started.
-    pub(crate) fn reboot(&mut self) {
+    pub fn reboot(&mut self) {
         self.kill();
         self.kernel.clear();
         self.spool.clear();
@@ -295,15 +368,7 @@ impl Node {
     /// The daemon's refusal; `None` inside means that no daemon runs.
     pub async fn add(&self, n: u32, timeout: Duration) -> Result<PodWiring, Option<Refusal>> {
         let handle = self.handle().ok_or(None)?.clone();
-        let (key, pod) = pod(n);
-        let request = Allocate {
-            key,
-            pod,
-            timeout: Some(timeout),
-            wiring_version: WIRING_VERSION,
-            veth_prefix: None,
-            mtu: None,
-        };
+        let request = request(n, timeout);
         let wiring = handle.allocate(request).await.map_err(Some)?;
         for net in &wiring.pod_addresses {
             self.kernel

@@ -62,6 +62,9 @@ impl Parcel {
         let now = self.world.time();
         let admission = self.world.vpc().begin(&caller, name, now);
         tokio::time::sleep(admission.before).await;
+        if matches!(admission.fate, Fate::Unreached { .. }) {
+            return None;
+        }
         let writes = !name.starts_with("Describe");
         if writes && admission.fate == Fate::Proceed || admission.fate == Fate::Drop {
             let enis = oracle::enis(&self.world);
@@ -74,6 +77,19 @@ impl Parcel {
         let request = self.action.clone().into();
         let result = self.world.vpc().execute(&admission, &caller, &request, now);
         self.note(&result, &admission.fate);
+        if let Some(response) = result.as_ref().ok().filter(|_| writes) {
+            let enis = oracle::enis(&self.world);
+            let now = self.world.elapsed();
+            let did = (&self.action, response);
+            self.world
+                .oracle()
+                .did(now, &self.node, did, self.sent, &enis);
+        }
+        if let Err(error) = &result {
+            let now = self.world.elapsed();
+            let mut oracle = self.world.oracle();
+            oracle.did_not(now, &self.node, &self.action, &error.code);
+        }
         self.life.burn("after EC2 has done it");
         tokio::time::sleep(admission.after).await;
         (admission.fate != Fate::Drop).then_some(result)

@@ -11,6 +11,14 @@ impl Rng {
         Self(seed)
     }
 
+    /// The stream of a seed that belongs to one purpose: what is drawn for another purpose, or will
+    /// be drawn for one that is yet to come, does not change it.
+    pub(crate) fn stream(seed: u64, purpose: &str) -> Self {
+        let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let purpose = purpose.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
+        Self(Self(seed ^ purpose).next())
+    }
+
     /// Another stream, which does not depend on how much is drawn from this one later.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())

@@ -2,9 +2,16 @@
 //! told to the next daemon, kept until it has answered.
 
 use crate::life::Life;
+use ipam_core::AttachmentKey;
 use ipam_engine::{Handle, Release};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// What was refused is tried again so often.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +20,7 @@ pub(crate) struct Spool(Arc<Mutex<Notes>>);
 #[derive(Debug, Default)]
 struct Notes {
     next: u64,
+    news: Arc<Notify>,
     notes: BTreeMap<u64, Release>,
 }
 
@@ -27,6 +35,8 @@ impl Spool {
         let number = notes.next;
         notes.next += 1;
         notes.notes.insert(number, release);
+        // Kept for a daemon that is just looking.
+        notes.news.notify_one();
         number
     }
 
@@ -40,21 +50,47 @@ impl Spool {
         self.notes().notes.clear();
     }
 
-    /// What the daemon does with it when it starts.
-    pub(crate) fn drain(&self, engine: Handle, life: Life) {
+    /// An ADD of the attachment comes after its noted DEL.
+    pub(crate) fn withdraw(&self, key: &AttachmentKey) {
+        self.notes().notes.retain(|_, noted| noted.key != *key);
+    }
+
+    /// What the daemon does with it, from its start on. What it can't carry out stays, and is tried
+    /// again later, or when another note comes.
+    pub(crate) fn keep_drained(&self, engine: Handle, life: Life) {
         let (spool, mortal) = (self.clone(), life.clone());
-        if spool.notes().notes.is_empty() {
-            return;
-        }
         let work = async move {
-            let all = spool.notes().notes.clone();
-            for (number, release) in all {
-                if engine.release(release).await.is_ok() {
-                    life.step("before a noted release is removed");
-                    spool.remove(number);
+            loop {
+                // Made before the look: a note that comes in between is heard of.
+                let news = spool.news();
+                let left = spool.drain(&engine, &life).await;
+                if left {
+                    drop(timeout(AGAIN, news.notified()).await);
+                } else {
+                    news.notified().await;
                 }
             }
         };
         tokio::spawn(async move { mortal.mortal(work).await });
+    }
+
+    fn news(&self) -> Arc<Notify> {
+        self.notes().news.clone()
+    }
+
+    /// `true`: something is left.
+    async fn drain(&self, engine: &Handle, life: &Life) -> bool {
+        let all: Vec<u64> = self.notes().notes.keys().copied().collect();
+        for number in all {
+            // The plugin may have taken it back meanwhile.
+            let Some(release) = self.notes().notes.get(&number).cloned() else {
+                continue;
+            };
+            if engine.release(release).await.is_ok() {
+                life.step("before a noted release is removed");
+                self.remove(number);
+            }
+        }
+        !self.notes().notes.is_empty()
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::life::Life;
 use ipam_core::orphans::Fleet;
-use ipam_core::{AttachmentKey, Eni, EniHandle, InstanceId, Lease};
+use ipam_core::{AttachmentKey, Eni, EniHandle, InstanceId, Lease, Timestamp};
 use ipam_engine::ports::{Loaded, NodeFacts, Released, Store, StoreError, Write};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -24,8 +24,22 @@ struct Records {
     trusted: bool,
     instance: Option<InstanceId>,
     fleet: Option<Fleet>,
+    /// By how many milliseconds the system's clock was ahead when the times in here were noted.
+    ahead: i64,
     /// Opens tell of damage, until EC2 has made up for it.
     damaged: bool,
+}
+
+/// One record of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Lease(AttachmentKey),
+    Cooldown(IpAddr),
+    Eni(EniHandle),
+    /// What IMDS said last.
+    Facts,
+    /// Of which boot and instance the state is.
+    Owner,
 }
 
 /// How a commit can go wrong.
@@ -49,9 +63,18 @@ struct Disk {
     /// The next open finds that it came back older than it was.
     told: bool,
     faults: VecDeque<CommitFault>,
+    /// When a commit last failed, and whether none went well since.
+    failed: Option<Instant>,
+    failing: bool,
 }
 
 impl Disk {
+    /// Keeps all as it is now, for [`Memory::go_back`].
+    fn note_all(&mut self) {
+        let was = Undo::Open(Box::new(self.now.clone()));
+        self.note(vec![was]);
+    }
+
     /// Keeps what undoes the last thing that was written.
     fn note(&mut self, undo: Vec<Undo>) {
         if self.keep == 0 {
@@ -96,14 +119,29 @@ impl Memory {
     /// What a daemon finds that starts in this boot. What another boot may not use is dropped for
     /// good.
     pub fn open(&self, boot: &str) -> Loaded {
+        let ahead = self.disk().now.ahead;
+        self.open_at(boot, ahead)
+    }
+
+    /// The same when the system's clock is ahead of the truth by so many milliseconds. Times that were
+    /// noted in the same boot with the clock at another place are moved with it.
+    pub(crate) fn open_at(&self, boot: &str, ahead: i64) -> Loaded {
         let mut disk = self.disk();
         let same_boot = disk.now.boot.as_deref() == Some(boot);
         let told = std::mem::take(&mut disk.told);
+        let step = ahead - disk.now.ahead;
+        // Less is the clocks' own inaccuracy.
+        let was_set = step.unsigned_abs() >= 1_000;
+        if told || !same_boot || was_set {
+            disk.note_all();
+            disk.now.ahead = ahead;
+        }
         if told || !same_boot {
-            let was = Undo::Open(Box::new(disk.now.clone()));
-            disk.note(vec![was]);
             disk.now.trusted = false;
             disk.now.damaged |= told;
+        }
+        if same_boot && was_set {
+            disk.now.move_times(step);
         }
         if !same_boot {
             disk.now.another_boot(boot);
@@ -163,6 +201,52 @@ impl Memory {
         since.map(|at| at.elapsed())
     }
 
+    /// One record can't be read any more; the next open leaves it out and says so. `at` chooses among
+    /// those that there are.
+    pub(crate) fn lose(&self, at: usize) -> Option<Record> {
+        let mut disk = self.disk();
+        let now = &disk.now;
+        let leases = now.leases.keys().cloned().map(Record::Lease);
+        let cooldowns = now.cooldowns.keys().copied().map(Record::Cooldown);
+        let enis = now.enis.keys().copied().map(Record::Eni);
+        let facts = now.facts.iter().map(|_| Record::Facts);
+        let owner = now.boot.iter().map(|_| Record::Owner);
+        let all: Vec<Record> = leases
+            .chain(cooldowns)
+            .chain(enis)
+            .chain(facts)
+            .chain(owner)
+            .collect();
+        let record = all.get(at.checked_rem(all.len())?)?.clone();
+        disk.note_all();
+        match &record {
+            Record::Lease(key) => drop(disk.now.leases.remove(key)),
+            Record::Cooldown(ip) => drop(disk.now.cooldowns.remove(ip)),
+            Record::Eni(handle) => drop(disk.now.enis.remove(handle)),
+            Record::Facts => disk.now.facts = None,
+            Record::Owner => (disk.now.boot, disk.now.instance) = (None, None),
+        }
+        disk.told = true;
+        Some(record)
+    }
+
+    /// The whole state is removed: nothing is left to tell of it.
+    pub(crate) fn remove(&self) {
+        let mut disk = self.disk();
+        disk.now = Records::default();
+        disk.told = false;
+        disk.past.clear();
+    }
+
+    /// This disk has from now on what another one has.
+    pub(crate) fn become_copy_of(&self, other: &Self) {
+        let theirs = other.disk().now.clone();
+        let mut disk = self.disk();
+        disk.now = theirs;
+        disk.told = false;
+        disk.past.clear();
+    }
+
     /// The next commits go wrong so.
     pub fn fail(&self, faults: impl IntoIterator<Item = CommitFault>) {
         self.disk().faults.extend(faults);
@@ -185,13 +269,38 @@ impl Memory {
         self.disk().now.leases.values().cloned().collect()
     }
 
-    pub(crate) fn any_lease(&self, fits: impl Fn(&Lease) -> bool) -> bool {
-        self.disk().now.leases.values().any(fits)
+    /// The lease of an attachment as it is stored now.
+    pub(crate) fn lease(&self, key: &AttachmentKey) -> Option<Lease> {
+        self.disk().now.leases.get(key).cloned()
     }
 
     /// Released addresses as they are stored now.
     pub(crate) fn resting(&self) -> BTreeSet<IpAddr> {
         self.disk().now.cooldowns.keys().copied().collect()
+    }
+
+    /// Released addresses and when they were released, as they are stored now.
+    pub(crate) fn released(&self) -> BTreeMap<IpAddr, Timestamp> {
+        let disk = self.disk();
+        let cooldowns = disk.now.cooldowns.iter();
+        cooldowns.map(|(ip, released)| (*ip, released.at)).collect()
+    }
+
+    /// How long ago a commit last failed, and whether none went well since.
+    pub(crate) fn last_failure(&self) -> Option<(Duration, bool)> {
+        let disk = self.disk();
+        let failed = disk.failed.map(|at| at.elapsed());
+        failed.map(|ago| (ago, disk.failing))
+    }
+
+    /// Whether an open in this boot would drop what another boot may not use.
+    pub(crate) fn is_of_another_boot(&self, boot: &str) -> bool {
+        self.disk().now.boot.as_deref() != Some(boot)
+    }
+
+    /// How far the system's clock was ahead when its times were noted, in milliseconds.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.disk().now.ahead
     }
 
     pub(crate) fn any_eni(&self, fits: impl Fn(&Eni) -> bool) -> bool {
@@ -214,6 +323,23 @@ enum Undo {
 }
 
 impl Records {
+    /// The system's clock was set by so much: what was 10 s ago is 10 s ago.
+    fn move_times(&mut self, step: i64) {
+        let moved = |at: &mut Timestamp| {
+            // Zero is "never".
+            if at.0 > 0 {
+                at.0 = at.0.saturating_add_signed(step).max(1);
+            }
+        };
+        self.leases.values_mut().for_each(|l| moved(&mut l.since));
+        self.cooldowns.values_mut().for_each(|r| moved(&mut r.at));
+        for eni in self.enis.values_mut() {
+            moved(&mut eni.since);
+            moved(&mut eni.written_at);
+            eni.in_doubt_since.as_mut().into_iter().for_each(moved);
+        }
+    }
+
     /// Drops what another boot may not use.
     fn another_boot(&mut self, boot: &str) {
         self.leases.clear();
@@ -288,6 +414,8 @@ impl Store for Memory {
             }
             disk.note(undo);
         }
+        disk.failing = fault.is_some();
+        disk.failed = fault.map(|_| Instant::now()).or(disk.failed);
         match fault {
             None => Ok(()),
             Some(_) => Err(StoreError {

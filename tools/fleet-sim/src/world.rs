@@ -80,6 +80,13 @@ impl World {
         self.start.elapsed()
     }
 
+    /// The same of a time that a clock shows which is so many milliseconds ahead: none is before the
+    /// beginning.
+    pub(crate) fn since_start(at: Timestamp, ahead: i64) -> Duration {
+        let true_at = at.0.saturating_add_signed(-ahead);
+        Duration::from_millis(true_at.saturating_sub(EPOCH_MS))
+    }
+
     /// Now, as the model tells time.
     #[must_use]
     pub fn time(&self) -> Time {

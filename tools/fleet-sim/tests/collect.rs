@@ -4,7 +4,7 @@
 use fleet_sim::settle::settings;
 use fleet_sim::{Node, World};
 use ipam_core::plan::Policy;
-use ipam_core::wiring::WIRING_VERSION;
+use ipam_core::wiring::{PodWiring, WIRING_VERSION};
 use ipam_core::{AttachmentKey, PodRef};
 use ipam_engine::{Allocate, Collect};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ async fn collect(node: &Node, network: &str, age: Duration) -> usize {
 }
 
 /// The lease alone: the plugin has not come to the wiring.
-async fn lease(node: &Node, name: &str) {
+async fn lease(node: &Node, name: &str) -> PodWiring {
     let request = Allocate {
         key: AttachmentKey {
             network: "sim".into(),
@@ -49,7 +49,7 @@ async fn lease(node: &Node, name: &str) {
         veth_prefix: None,
         mtu: None,
     };
-    node.handle().unwrap().allocate(request).await.unwrap();
+    node.handle().unwrap().allocate(request).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,6 +83,24 @@ async fn a_lease_that_is_being_wired_is_not_judged() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
     assert_eq!(node.snapshot().await.unwrap().totals.used, 0);
+}
+
+/// Its runtime had not recorded it when it made the list, since its ADD was not over.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_wired_after_the_question_is_not_judged() {
+    let (_world, mut node) = started();
+    let slow = lease(&node, "slow").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ip = slow.pod_addresses[0].addr();
+    node.set_route(ip, Some(&slow.host_if)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(collect(&node, "sim", Duration::from_secs(2)).await, 0);
+    // A restart in between: nobody knows when it was wired.
+    node.kill();
+    node.start(settings(Policy::default()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(collect(&node, "sim", Duration::from_secs(3)).await, 0);
+    assert_eq!(collect(&node, "sim", Duration::ZERO).await, 1);
 }
 
 /// The store has lost them, the kernel has not: judged by what their links' addresses tell.

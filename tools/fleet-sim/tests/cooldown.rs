@@ -94,6 +94,27 @@ async fn a_veth_that_stays_holds_its_address() {
     }
 }
 
+/// The look has seen the link, and it goes before the look ends: that is not waited for again.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_goes_during_a_look_is_gone() {
+    let (world, mut node, policy) = node(Duration::ZERO);
+    node.set_forgetting(Forgetting::Takes(Duration::from_millis(1500)));
+    node.start(settings(policy));
+    let ip = only(&node, 0).await;
+    let released = node.end(0).await.unwrap();
+    let begin = world.elapsed();
+    let gone = async {
+        sleep(Duration::from_millis(700)).await;
+        node.remove_link(&released.host_if).await;
+    };
+    let ((), again) = tokio::join!(gone, only(&node, 1));
+    assert_eq!(again, ip);
+    let waited = world.elapsed() - begin;
+    // Two looks.
+    assert!(waited >= Duration::from_secs(3), "{waited:?}");
+    assert!(waited < Duration::from_millis(3_500), "{waited:?}");
+}
+
 /// A runtime that forgets a namespace must not cost an address for ever.
 #[tokio::test(start_paused = true)]
 async fn a_veth_that_was_left_is_swept() {

@@ -5,8 +5,9 @@ use fleet_sim::settle::settings;
 use fleet_sim::{Node, World};
 use ipam_core::Family;
 use ipam_core::plan::Policy;
+use ipam_core::wiring::egress;
 use ipam_engine::Settings;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 use vpc_model::request::{Action, UnassignIpv6Addresses};
@@ -14,6 +15,9 @@ use vpc_model::response::Eni;
 use vpc_model::{Admission, Caller, Effect, Fault, NodeSpec, SubnetSpec, VpcSpec};
 
 const WAIT: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+/// `IP_COOLDOWN_PERIOD`, if not set.
+const COOLDOWN: Duration = Duration::from_secs(30);
 
 fn spec(instance_type: &str) -> VpcSpec {
     let mut subnet = SubnetSpec::new("10.0.0.0/18".parse().unwrap());
@@ -262,42 +266,100 @@ async fn a_switch_to_ipv6_gives_ipv4_back() {
     assert_eq!(enis[0].v6_prefixes.len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn node_local_addresses_are_one_pods_and_rest() {
-    let (world, mut node) = world(spec("m5.large"));
-    node.start(Settings {
+/// Pods with IPv6 addresses, and a node-local IPv4 one each.
+fn with_egress() -> Settings {
+    Settings {
         egress: Some(Family::V4),
         ..six()
-    });
-    let mut resting: Vec<(Duration, IpAddr)> = Vec::new();
+    }
+}
+
+/// The node-local address of a pod that was just made.
+async fn add_local(node: &Node, n: u32) -> IpAddr {
+    let got = add(node, n).await;
+    let [IpAddr::V6(_), local @ IpAddr::V4(_)] = got[..] else {
+        panic!("{got:?}")
+    };
+    assert!(egress::is_local(local), "{local}");
+    local
+}
+
+/// The node-local address of a pod that ends.
+async fn del_local(node: &Node, n: u32) -> IpAddr {
+    let released = node.del(n).await.unwrap();
+    *released.addresses.iter().find(|ip| ip.is_ipv4()).unwrap()
+}
+
+/// All that there are: 169.254.172.0/22 without its first and last address.
+const LOCALS: u32 = 1022;
+
+/// Twice round the range: first every address that no pod has had, then always the one that has been idle
+/// longest, for as long as this node lives. A short memory would begin with the lowest one again.
+#[tokio::test(start_paused = true)]
+async fn node_local_addresses_go_round() {
+    let (_world, mut node) = world(spec("m5.large"));
+    node.start(with_egress());
+    let mut had = BTreeSet::new();
     let mut live = BTreeSet::new();
-    for n in 0..600_u32 {
-        let got = add(&node, n).await;
-        let [IpAddr::V6(_), local @ IpAddr::V4(_)] = got[..] else {
-            panic!("{got:?}")
-        };
+    let mut idle = VecDeque::new();
+    for n in 0..2 * LOCALS {
+        let local = add_local(&node, n).await;
         assert!(live.insert(local), "{local} is two pods'");
-        let now = world.elapsed();
-        let early = resting
-            .iter()
-            .find(|(at, ip)| *ip == local && now - *at < WAIT);
-        assert_eq!(early, None);
+        if n < LOCALS {
+            assert!(had.insert(local), "{local} again, at pod {n}");
+        } else {
+            assert_eq!(Some(local), idle.pop_front(), "pod {n}");
+        }
         if let Some(old) = n.checked_sub(40) {
-            let released = node.del(old).await.unwrap();
-            for ip in released.addresses.iter().filter(|ip| ip.is_ipv4()) {
-                live.remove(ip);
-                resting.push((world.elapsed(), *ip));
-            }
+            let gone = del_local(&node, old).await;
+            assert!(live.remove(&gone), "{gone} was no pod's");
+            idle.push_back(gone);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+        // A restart must not forget, nor what EC2 is asked from time to time.
+        if n == LOCALS + 400 {
+            node.kill();
+            node.start(with_egress());
+        } else if n == LOCALS + 700 {
+            minutes(100).await;
+        }
     }
-    node.kill();
-    node.start(Settings {
-        egress: Some(Family::V4),
-        ..six()
-    });
-    let again = add(&node, 599).await;
+    let again = add(&node, 2 * LOCALS - 1).await;
     assert!(live.contains(&again[1]), "a repeated ADD gets the same");
+}
+
+/// Where every other address is a pod's, an ADD waits for the one that rests, until its cooldown is over and
+/// no longer; a restart meanwhile changes nothing.
+#[tokio::test(start_paused = true)]
+async fn node_local_addresses_rest() {
+    let (world, mut node) = world(spec("m5.large"));
+    node.start(with_egress());
+    for n in 0..LOCALS {
+        add_local(&node, n).await;
+    }
+    for (round, killed) in [(0, false), (1, true)] {
+        let gone = del_local(&node, round).await;
+        let released = world.elapsed();
+        if killed {
+            node.kill();
+            node.start(with_egress());
+        }
+        let next = LOCALS + round;
+        let early = node.add(next, COOLDOWN - 2 * SECOND).await;
+        let refusal = early.unwrap_err().unwrap();
+        assert_eq!(refusal.cause, "egress_full", "{}", refusal.message);
+        let said = refusal
+            .message
+            .contains("node-local address of 169.254.172.0/22");
+        assert!(said, "{}", refusal.message);
+        let got = node.add(next, 2 * COOLDOWN).await.unwrap();
+        let rested = world.elapsed() - released;
+        assert_eq!(got.pod_addresses[1].addr(), gone);
+        assert!(
+            rested >= COOLDOWN && rested < COOLDOWN + 2 * SECOND,
+            "{rested:?}"
+        );
+    }
 }
 
 /// Killed before, during and after each call of a cold start: what was asked for is found again, and

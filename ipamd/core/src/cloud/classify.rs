@@ -5,6 +5,7 @@
 //! of other node daemons have reported.
 
 use super::ErrorClass::{self, *};
+use mutant::mutant;
 
 /// One row: the first that fits decides.
 struct Row {
@@ -142,7 +143,7 @@ pub fn classify(action: &str, code: &str, message: &str, status: u16) -> ErrorCl
     match TABLE.iter().find(fits) {
         Some(row) => row.class,
         // A gateway's or an overloaded server's word, not that of the API.
-        None if status >= 500 => UnknownOutcome,
+        None if status >= 500 => mutant!("errors/server-error-is-unknown", UnknownOutcome, Other),
         None if status == 429 => Throttled,
         None => Other,
     }

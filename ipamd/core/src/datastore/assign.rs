@@ -15,6 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::net::{IpAddr, Ipv6Addr};
+use mutant::mutant;
 use sha1::{Digest, Sha1};
 
 /// What an attachment asks for.
@@ -68,7 +69,11 @@ impl Datastore {
     /// # Errors
     /// No address of a family is free; nothing is changed then.
     pub fn assign(&mut self, request: &Request<'_>, now: Timestamp) -> Result<&Lease, AssignError> {
-        if !self.leases.contains_key(request.key) {
+        if mutant!(
+            "lease/same-key-same-lease",
+            !self.leases.contains_key(request.key),
+            true
+        ) {
             let native = request
                 .families
                 .iter()
@@ -106,7 +111,13 @@ impl Datastore {
             .collect();
         let name = |n| host_if_name(request.veth_prefix, request.pod, request.key, n);
         // A place is one attachment's, whatever the prefixes of their names are.
-        let taken = |name: &str| siblings.iter().any(|l| digits(&l.host_if) == digits(name));
+        let taken = |name: &str| {
+            mutant!(
+                "lease/one-link-per-interface",
+                siblings.iter().any(|l| digits(&l.host_if) == digits(name)),
+                false
+            )
+        };
         (0..PLACES)
             .map(name)
             .find(|name| !taken(name))
@@ -143,19 +154,47 @@ impl Datastore {
     /// The best free address of a family.
     fn pick(&self, family: Family, request: &Request<'_>, now: Timestamp) -> Option<IpAddr> {
         let mut best: Option<Rank> = None;
-        for eni in self.enis.values().filter(|eni| eni.serves()) {
+        for eni in self.enis.values().filter(|eni| {
+            mutant!(
+                "lease/eni-serves",
+                eni.serves(),
+                eni.phase != crate::Phase::Detached
+            )
+        }) {
             let eni_used = self.used_on(eni);
             for (block, state) in &eni.blocks {
-                if block.family() != family || !self.leasable(eni, block, *state) {
+                if block.family() != family
+                    || !self.leasable(
+                        eni,
+                        block,
+                        mutant!(
+                            "lease/block-is-not-lost",
+                            *state,
+                            if *state == BlockState::Lost {
+                                BlockState::Confirmed
+                            } else {
+                                *state
+                            }
+                        ),
+                    )
+                {
                     continue;
                 }
                 let used = self.used.get(block).copied().unwrap_or(0);
                 let wrong_kind = family == Family::V4
-                    && (block.kind() == crate::BlockKind::Prefix) != request.prefixes;
+                    && mutant!(
+                        "lease/wrong-kind-last",
+                        (block.kind() == crate::BlockKind::Prefix) != request.prefixes,
+                        (block.kind() == crate::BlockKind::Prefix) == request.prefixes
+                    );
                 let head = (
                     *state,
                     wrong_kind,
-                    Reverse(used),
+                    mutant!(
+                        "lease/fullest-block-first",
+                        Reverse(used),
+                        Reverse(u32::MAX - used)
+                    ),
                     Reverse(eni_used),
                     eni.card,
                     eni.device_index,
@@ -195,10 +234,17 @@ impl Datastore {
         }
     }
 
-    fn leasable(&self, eni: &Eni, block: &Block, state: BlockState) -> bool {
-        matches!(state, BlockState::Confirmed | BlockState::Unconfirmed)
-            && block.is_pools()
-            && (eni.primary || self.wired.contains(block))
+    pub(super) fn leasable(&self, eni: &Eni, block: &Block, state: BlockState) -> bool {
+        mutant!(
+            "lease/block-is-not-leaving",
+            matches!(state, BlockState::Confirmed | BlockState::Unconfirmed),
+            state != BlockState::Lost
+        ) && block.is_pools()
+            && (mutant!(
+                "lease/block-is-wired",
+                eni.primary || self.wired.contains(block),
+                true
+            ))
     }
 
     /// Never-used addresses count as idle since for ever; among equals the lowest.
@@ -215,8 +261,18 @@ impl Datastore {
             let Some(released) = self.released.get(&ip) else {
                 return Some((false, Timestamp(0), ip));
             };
-            let candidate = (self.is_stuck(ip), released.at, ip);
-            best = best.map_or(Some(candidate), |b| Some(b.min(candidate)));
+            let candidate = (
+                mutant!("lease/stuck-address-last", self.is_stuck(ip), false),
+                released.at,
+                ip,
+            );
+            best = best.map_or(Some(candidate), |b| {
+                Some(mutant!(
+                    "lease/longest-idle-in-a-prefix",
+                    b.min(candidate),
+                    b.max(candidate)
+                ))
+            });
         }
         best
     }
@@ -235,7 +291,11 @@ impl Datastore {
         };
         (0..TRIES)
             .map(|n| {
-                let digest = Sha1::digest(format!("{key}@{}/{n}", now.0));
+                let digest = Sha1::digest(mutant!(
+                    "ipv6/drawn-anew",
+                    format!("{key}@{}/{n}", now.0),
+                    format!("{}/{n}", key.if_name)
+                ));
                 let six = digest.iter().take(6);
                 six.fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte))
             })
@@ -248,18 +308,30 @@ impl Datastore {
 
     /// The address of a node-local range that has been idle longest.
     fn pick_local(&self, family: Family, now: Timestamp) -> Option<IpAddr> {
-        self.longest_idle(egress::addresses(family), now)
-            .map(|(_, _, ip)| ip)
+        mutant!(
+            "cooldown/node-local",
+            self.longest_idle(egress::addresses(family), now)
+                .map(|(_, _, ip)| ip),
+            egress::addresses(family).find(|ip| !self.owners.contains_key(ip))
+        )
     }
 
     /// Whether an address of a block may be leased: nobody has it, its cooldown is over, **and**
     /// the kernel has nothing of its last pod: no route, no link, no remembered connection.
     #[must_use]
     pub fn is_free(&self, ip: IpAddr, now: Timestamp) -> bool {
-        !self.owners.contains_key(&ip)
-            && !self.routed.contains_key(&ip)
-            && self.cooling_until(ip, now).is_none()
-            && !self.has_traces(ip)
+        mutant!("lease/nobody-has-it", !self.owners.contains_key(&ip), true)
+            && mutant!(
+                "lease/no-route-names-it",
+                !self.routed.contains_key(&ip),
+                true
+            )
+            && mutant!(
+                "cooldown/rests",
+                self.cooling_until(ip, now).is_none(),
+                true
+            )
+            && mutant!("cooldown/traces-are-gone", !self.has_traces(ip), true)
     }
 
     /// Leases on an ENI.

@@ -14,6 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
+use mutant::mutant;
 
 /// A plugin's own DEL takes the route away within milliseconds, and the runtime the pod's namespace
 /// soon after; what is there after this long has been left.
@@ -81,7 +82,15 @@ impl Datastore {
 
     /// A new look at the kernel replaces all that was known of it.
     pub fn replace_routed(&mut self, routed: BTreeMap<IpAddr, String>, now: Timestamp) {
-        let before = core::mem::replace(&mut self.routed, routed);
+        let before = mutant!(
+            "kernel/a-new-look-is-believed",
+            core::mem::replace(&mut self.routed, routed),
+            {
+                let old = self.routed.clone();
+                self.routed.extend(routed);
+                old
+            }
+        );
         let strays = self
             .routed
             .keys()
@@ -97,7 +106,12 @@ impl Datastore {
 
     fn rest_if_unowned(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
         if !self.owners.contains_key(&ip) && !self.released.contains_key(&ip) {
-            self.rest(ip, host_if, now);
+            mutant!(
+                "cooldown/of-what-no-lease-named",
+                self.rest(ip, host_if, now),
+                ()
+            );
+            self.unasked.insert(ip);
         }
     }
 
@@ -106,11 +120,20 @@ impl Datastore {
     pub fn link_gone(&mut self, host_if: &str, now: Timestamp) {
         let on_link = self.routed.iter().filter(|(_, dev)| *dev == host_if);
         for ip in on_link.map(|(ip, _)| *ip).collect::<Vec<_>>() {
-            self.clear_routed(ip, now);
+            mutant!(
+                "kernel/routes-go-with-their-link",
+                self.clear_routed(ip, now),
+                ()
+            );
         }
         let released = &self.released;
         self.traces.retain(|ip, traces| {
-            *traces != Traces::Link || released.get(ip).is_none_or(|r| r.host_if != host_if)
+            *traces != Traces::Link
+                || mutant!(
+                    "kernel/link-that-goes-frees",
+                    released.get(ip).is_none_or(|r| r.host_if != host_if),
+                    true
+                )
         });
     }
 
@@ -118,7 +141,11 @@ impl Datastore {
     /// kernel lets go of it. Its lease, and even its block, may have been lost with a part of the
     /// store. Answers the link through which the kernel uses it, if it does.
     pub fn release_unowned(&mut self, ip: IpAddr, now: Timestamp) -> Option<String> {
-        if self.owners.contains_key(&ip) {
+        if mutant!(
+            "release/only-what-no-lease-names",
+            self.owners.contains_key(&ip),
+            false
+        ) {
             return None;
         }
         let host_if = self.routed.get(&ip).cloned();
@@ -129,8 +156,19 @@ impl Datastore {
     /// Its block may not be known yet (again): EC2's word on it comes later.
     pub(super) fn rest(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
         let host_if = host_if.into();
-        self.released.insert(ip, Released { at: now, host_if });
+        self.released.insert(
+            ip,
+            mutant!(
+                "cooldown/begins-at-release",
+                Released { at: now, host_if },
+                Released {
+                    at: now - self.cooldown,
+                    host_if
+                }
+            ),
+        );
         self.traces.remove(&ip);
+        self.unasked.remove(&ip);
         self.touch(Touched::Released(ip));
     }
 
@@ -139,7 +177,11 @@ impl Datastore {
     /// prefixes, which are never met again: a list of them would grow for ever.
     pub(crate) fn forget_strangers(&mut self, now: Timestamp) {
         self.forget_rested(now, |store, ip| {
-            is_drawn(ip) || !egress::is_local(ip) && store.block_of(ip).is_none()
+            mutant!(
+                "ipv6/list-of-released-ends",
+                is_drawn(ip) || !egress::is_local(ip) && store.block_of(ip).is_none(),
+                false
+            )
         });
     }
 
@@ -150,13 +192,18 @@ impl Datastore {
 
     fn forget_rested(&mut self, now: Timestamp, which: impl Fn(&Self, IpAddr) -> bool) {
         let over = |ip: &IpAddr| {
-            let rests = self.cooling_until(*ip, now).is_some() || self.has_traces(*ip);
+            let rests = mutant!(
+                "release/strangers-rest",
+                self.cooling_until(*ip, now).is_some() || self.has_traces(*ip),
+                false
+            );
             !rests && which(self, *ip)
         };
         let gone: Vec<IpAddr> = self.released.keys().copied().filter(over).collect();
         for ip in gone {
             self.released.remove(&ip);
             self.traces.remove(&ip);
+            self.unasked.remove(&ip);
             self.touch(Touched::Released(ip));
         }
     }
@@ -164,7 +211,12 @@ impl Datastore {
     /// When an address's cooldown ends, if it has one that is not over.
     #[must_use]
     pub fn cooling_until(&self, ip: IpAddr, now: Timestamp) -> Option<Timestamp> {
-        let until = self.released.get(&ip)?.at + self.cooldown;
+        let until = self.released.get(&ip)?.at
+            + mutant!(
+                "cooldown/ends-with-the-period",
+                self.cooldown,
+                self.cooldown / 2
+            );
         (until > now).then_some(until)
     }
 
@@ -210,7 +262,12 @@ impl Datastore {
             .map(|(ip, r)| Trace {
                 address: *ip,
                 released_at: r.at,
-                host_if: self.last_pods(r).then(|| r.host_if.clone()),
+                host_if: mutant!(
+                    "kernel/namesakes-link-is-not-the-last-pods",
+                    self.last_pods(r),
+                    true
+                )
+                .then(|| r.host_if.clone()),
             })
             .collect()
     }
@@ -229,7 +286,12 @@ impl Datastore {
     }
 
     fn forget_at(&self, released: &Released) -> Timestamp {
-        released.at + self.cooldown.saturating_sub(FORGET_LEAD)
+        released.at
+            + mutant!(
+                "cooldown/forgotten-before-it-ends",
+                self.cooldown.saturating_sub(FORGET_LEAD),
+                self.cooldown + FORGET_LEAD
+            )
     }
 
     /// Whether a link of this name can only be the last pod's: a new sandbox of the same pod has a link
@@ -258,7 +320,13 @@ impl Datastore {
 
     fn found<'a>(&mut self, about: impl Iterator<Item = &'a Trace>, what: Traces) {
         for trace in about {
-            if self.is_of_now(trace) && self.traces.get(&trace.address) != Some(&Traces::Link) {
+            if self.is_of_now(trace)
+                && mutant!(
+                    "cooldown/a-link-outranks",
+                    self.traces.get(&trace.address) != Some(&Traces::Link),
+                    true
+                )
+            {
                 self.traces.insert(trace.address, what);
             }
         }
@@ -266,17 +334,33 @@ impl Datastore {
 
     /// Not if the address was leased meanwhile, or released once more, or is routed again.
     fn is_of_now(&self, trace: &Trace) -> bool {
-        let same = |r: &Released| r.at == trace.released_at;
+        let same = |r: &Released| {
+            mutant!(
+                "cooldown/look-is-of-this-release",
+                r.at == trace.released_at,
+                r.at >= trace.released_at
+            )
+        };
         self.released.get(&trace.address).is_some_and(same)
-            && !self.routed.contains_key(&trace.address)
+            && mutant!(
+                "cooldown/routed-is-not-forgotten",
+                !self.routed.contains_key(&trace.address),
+                true
+            )
     }
 
-    /// Addresses that were released, are past cooldown, and that the kernel still has on the same link:
-    /// what a plugin or a runtime that died left behind.
+    /// Addresses that were released by a DEL, are past cooldown, and that the kernel still has on the same
+    /// link: what a plugin or a runtime that died left behind.
     #[must_use]
     pub fn leftovers(&self, now: Timestamp) -> Vec<(IpAddr, String)> {
         self.left_behind()
-            .filter(|(_, r)| self.leftover_at(r) <= now)
+            .filter(|(_, r)| {
+                mutant!(
+                    "sweep/never",
+                    self.leftover_at(r) <= now,
+                    false && self.leftover_at(r) <= now
+                )
+            })
             .map(|(ip, r)| (*ip, r.host_if.clone()))
             .collect()
     }
@@ -288,7 +372,12 @@ impl Datastore {
     }
 
     fn leftover_at(&self, released: &Released) -> Timestamp {
-        released.at + self.cooldown.max(LEFTOVER_AGE)
+        released.at
+            + mutant!(
+                "sweep/leaves-plugins-time",
+                self.cooldown.max(LEFTOVER_AGE),
+                Duration::ZERO
+            )
     }
 
     fn left_behind(&self) -> impl Iterator<Item = (&IpAddr, &Released)> {
@@ -296,8 +385,13 @@ impl Datastore {
             let routed = self.routed.get(*ip).is_some_and(|dev| *dev == r.host_if);
             // A look at every lease comes last: most released addresses have left nothing.
             (routed || self.traces.get(*ip) == Some(&Traces::Link))
-                && r.at >= self.sure_since
-                && self.last_pods(r)
+                && mutant!(
+                    "sweep/only-what-this-run-released",
+                    r.at >= self.sure_since,
+                    true
+                )
+                && !self.unasked.contains(*ip)
+                && mutant!("sweep/living-namesake", self.last_pods(r), true)
         })
     }
 }

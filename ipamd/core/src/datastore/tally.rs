@@ -4,6 +4,7 @@ use super::Datastore;
 use crate::{Block, BlockState, Eni, EniHandle, Family, Timestamp};
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
+use mutant::mutant;
 
 /// Addresses of one block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Tally {
     pub held: u32,
     /// See [`BlockTally::unsettled`].
     pub unsettled: u32,
+    /// When the first of [`Tally::cooling`] has rested.
+    pub cool_at: Option<Timestamp>,
     /// By block, of both families; blocks with nothing to count are absent.
     pub blocks: BTreeMap<Block, BlockTally>,
 }
@@ -64,9 +67,11 @@ impl Tally {
 #[must_use]
 pub(crate) fn counts(eni: &Eni, state: BlockState) -> bool {
     use crate::Phase::{Attached, Created, Creating, Ready};
-    eni.unmanaged.is_none()
-        && !eni.excluded
-        && matches!(eni.phase, Creating | Created | Attached | Ready)
+    mutant!(
+        "tally/unmanaged-is-no-supply",
+        eni.unmanaged.is_none() && !eni.excluded,
+        eni.unmanaged.is_none()
+    ) && matches!(eni.phase, Creating | Created | Attached | Ready)
         && matches!(state, BlockState::Confirmed | BlockState::Unconfirmed)
 }
 
@@ -90,22 +95,59 @@ impl Datastore {
             }
         }
         for (ip, released) in &self.released {
-            if released.at + self.cooldown > now {
-                self.count(&mut tally, family, *ip, |t| &mut t.cooling);
+            let rested = released.at + self.cooldown;
+            if rested > now {
+                let before = tally.cooling;
+                mutant!(
+                    "tally/cooling-is-not-free",
+                    self.count(&mut tally, family, *ip, |t| &mut t.cooling),
+                    ()
+                );
+                if tally.cooling > before {
+                    tally.cool_at = tally.cool_at.into_iter().chain([rested]).min();
+                }
             } else if !self.strays.contains(ip) {
                 if self.is_linked(*ip) {
                     self.count(&mut tally, family, *ip, |t| &mut t.held);
                 } else if self.has_traces(*ip) {
-                    self.count(&mut tally, family, *ip, |t| &mut t.unsettled);
+                    mutant!(
+                        "tally/unsettled-is-not-free",
+                        self.count(&mut tally, family, *ip, |t| &mut t.unsettled),
+                        ()
+                    );
                 }
             }
         }
         for ip in &self.strays {
             if self.cooling_until(*ip, now).is_none() {
-                self.count(&mut tally, family, *ip, |t| &mut t.held);
+                mutant!(
+                    "tally/held-is-not-free",
+                    self.count(&mut tally, family, *ip, |t| &mut t.held),
+                    ()
+                );
             }
         }
         tally
+    }
+
+    /// Addresses of a family that the pool has, that no pod has, and that can't be leased yet, since the host does not serve
+    /// them: their ENI is on its way in, or not wired.
+    #[must_use]
+    pub fn unserved(&self, family: Family) -> u32 {
+        let blocks = |eni: &Eni| {
+            let of = |(block, state): &(&Block, &BlockState)| {
+                let ours = block.family() == family && block.is_pools();
+                let served = eni.serves() && self.leasable(eni, block, **state);
+                ours && counts(eni, **state) && !served
+            };
+            let blocks = eni.blocks.iter().filter(of);
+            blocks.fold(0_u32, |sum, (block, _)| {
+                let used = self.used.get(block).copied().unwrap_or(0);
+                sum.saturating_add(block.capacity().saturating_sub(used))
+            })
+        };
+        let enis = self.enis.values();
+        enis.map(blocks).fold(0, u32::saturating_add)
     }
 
     fn count(
@@ -150,7 +192,7 @@ impl Datastore {
         if block.family() == family && eni.blocks.get(&block).is_some_and(supply) {
             let mut some = BlockTally::default();
             *field(&mut some) += addresses;
-            tally.used += some.used;
+            tally.used += mutant!("tally/used-is-not-free", some.used, 0);
             tally.cooling += some.cooling;
             tally.held += some.held;
             tally.unsettled += some.unsettled;

@@ -42,11 +42,37 @@ fn only_old_free_strangers_are_deleted() {
         orphan("eni-undated", None),
         ahead,
     ];
-    let verdict = judge(&seen, &me(), |id| id.as_str() == "eni-mine", NOW);
+    let verdict = judge(&seen, &me(), |id| id.as_str() == "eni-mine", |_| None, NOW);
     assert_eq!(verdict.delete, ["eni-oldest".into(), "eni-old".into()]);
     assert_eq!(verdict.undated, ["eni-undated".into()]);
     assert_eq!(verdict.ripe_at, Some(NOW + Duration::from_secs(1)));
     assert!(!verdict.uncounted);
+}
+
+#[test]
+fn an_eni_of_the_future_is_as_old_as_its_first_sight() {
+    let ahead = Sighting {
+        created: Some(NOW + Duration::from_secs(90_000)),
+        ..orphan("eni-ahead", None)
+    };
+    // (seen so many seconds ago, deleted, to be looked at so many seconds later)
+    for (ago, deleted, later) in [
+        (None, false, Some(300)),
+        (Some(1), false, Some(299)),
+        (Some(299), false, Some(1)),
+        (Some(300), true, None),
+    ] {
+        let seen = |_: &EniId| ago.map(|s| NOW - Duration::from_secs(s));
+        let verdict = judge(core::slice::from_ref(&ahead), &me(), |_| false, seen, NOW);
+        assert_eq!(verdict.delete.len(), usize::from(deleted), "{ago:?}");
+        let at = later.map(|s| NOW + Duration::from_secs(s));
+        assert_eq!(verdict.ripe_at, at, "{ago:?}");
+    }
+    // A date in the past is the age, whatever was seen.
+    let young = orphan("eni-young", Some(10));
+    let seen = |_: &EniId| Some(NOW - Duration::from_secs(9000));
+    let verdict = judge(&[young], &me(), |_| false, seen, NOW);
+    assert!(verdict.delete.is_empty());
 }
 
 #[test]
@@ -55,7 +81,7 @@ fn a_look_deletes_a_bounded_number() {
         .map(|n| orphan(&format!("eni-{n}"), Some(1000)))
         .collect();
     assert_eq!(
-        judge(&seen, &me(), |_| false, NOW).delete.len(),
+        judge(&seen, &me(), |_| false, |_| None, NOW).delete.len(),
         DELETES_MAX
     );
 }
@@ -72,7 +98,7 @@ fn nodes_are_counted_by_their_attached_enis() {
     for (instances, nodes, rank, uncounted) in table {
         let mut seen: Vec<Sighting> = instances.iter().map(|i| attached(i)).collect();
         seen.push(orphan("eni-1", Some(1)));
-        let verdict = judge(&seen, &me(), |_| false, NOW);
+        let verdict = judge(&seen, &me(), |_| false, |_| None, NOW);
         assert_eq!(verdict.fleet, Fleet { nodes, rank }, "{instances:?}");
         assert_eq!(verdict.uncounted, uncounted, "{instances:?}");
     }

@@ -1,9 +1,10 @@
 //! What a refused Create, Assign or Attach holds, and for how long: narrow scopes, by class.
 
-use crate::cloud::{CloudError, Next};
+use crate::cloud::{CloudError, ErrorClass, Next};
 use crate::datastore::Datastore;
-use crate::plan::{Memory, Scope};
-use crate::{BlockKind, EniHandle, SubnetId, Timestamp};
+use crate::plan::{CONSISTENCY, Memory, Scope, Takes};
+use crate::{BlockKind, Eni, EniHandle, SubnetId, Timestamp};
+use mutant::mutant;
 
 /// An ENI that EC2 refuses to attach so often, for a reason that we don't know, is deleted.
 const GIVE_UP: u32 = 3;
@@ -19,8 +20,8 @@ pub(super) fn refused_blocks(
     let error = &error.clone().about(kind);
     match error.class.reaction().next {
         // Fewer at once may still be had.
-        Next::Smaller if count > 1 => {
-            memory.batch.insert((subnet, kind), count / 2);
+        Next::Smaller | Next::OtherEni if count > 1 => {
+            memory.too_many(subnet, kind, count, now);
         }
         Next::Smaller => {
             // A subnet without a free address has no free prefix either.
@@ -30,10 +31,36 @@ pub(super) fn refused_blocks(
             memory.failed(Scope::Subnet(subnet, kind), error, now);
         }
         Next::OtherKind if kind == BlockKind::Prefix => {
-            memory.prefix_unsupported = true;
+            memory.prefix_unsupported = mutant!("refused/prefixes-unsupported", true, false);
         }
         Next::Slower => {}
         _ => memory.failed(otherwise, error, now),
+    }
+}
+
+/// How often in a row EC2 must refuse an ENI a single address before that is believed to be its limit;
+/// between two refusals EC2 is asked what the ENI holds.
+const SURELY_FULL: u32 = 5;
+
+/// An ENI was refused a single block. If it holds fewer than the instance type's table says, the table is
+/// wrong for this instance, or the account's limit is another.
+pub(super) fn refused_one(
+    store: &Datastore,
+    memory: &mut Memory,
+    handle: EniHandle,
+    error: &CloudError,
+    now: Timestamp,
+) {
+    let full = error.class.reaction().next == Next::OtherEni;
+    if full
+        && memory.failures(&Scope::Eni(handle)) >= SURELY_FULL
+        && let Some(eni) = store.eni(handle)
+    {
+        memory.eni_takes = Some(Takes {
+            blocks: eni.slots_taken(),
+            exact: true,
+            at: now,
+        });
     }
 }
 
@@ -48,16 +75,38 @@ pub(super) fn refused_attach(
 ) {
     match error.class.reaction().next {
         Next::OtherPlace => {
-            memory.taken.insert(place);
+            mutant!(
+                "refused/attach-place-is-taken",
+                memory.taken.insert(place),
+                place.0 == 0
+            );
             memory.failed(Scope::Eni(handle), error, now);
         }
         Next::OtherEni => {
-            memory.failed(Scope::NewEni, error, now);
-            store.detach(handle);
+            memory.failed(Scope::Attach, error, now);
+            // While it is attached to nothing, an ENI may hold more than this instance takes.
+            let held = store.eni(handle).map_or(0, Eni::slots_taken);
+            if error.class == ErrorClass::EniFull && held > 1 {
+                memory.eni_takes = Some(Takes {
+                    blocks: held / 2,
+                    exact: false,
+                    at: now,
+                });
+            }
+            mutant!("refused/attach-full-instance", store.detach(handle), ());
         }
+        // EC2 named it a moment ago: what does not know it yet will.
+        Next::Forget
+            if store
+                .eni(handle)
+                .is_some_and(|e| now < e.written_at + CONSISTENCY) =>
+        {
+            memory.failed(Scope::Eni(handle), error, now);
+        }
+        // Whether the ENI or the instance is gone, its Delete tells.
         Next::Forget => {
-            memory.failed(Scope::NewEni, error, now);
-            store.remove_eni(handle);
+            memory.failed(Scope::Attach, error, now);
+            store.detach(handle);
         }
         Next::Slower => {}
         next => {
@@ -67,7 +116,7 @@ pub(super) fn refused_attach(
                 && memory.failures(&Scope::Eni(handle)) >= GIVE_UP
                 && let Some(subnet) = store.eni(handle).map(|eni| eni.subnet.clone())
             {
-                memory.failed(Scope::NewEniIn(subnet), error, now);
+                memory.failed(Scope::AttachFrom(subnet), error, now);
                 store.detach(handle);
             }
         }

@@ -4,12 +4,16 @@ use super::{Action, CONSISTENCY, Call, DESCRIBE_EVERY, Draft, Note, Scope, Why};
 use crate::{Eni, Intent, Phase, Timestamp};
 use alloc::vec::Vec;
 use core::time::Duration;
+use mutant::mutant;
 
 /// A detached ENI can be deleted once EC2 has really let go of it: a second or two.
 const DETACH_SETTLES: Duration = Duration::from_secs(2);
 
 /// After something unexpected, EC2 is asked this soon; more often would only read the same lag.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The kernel has an ENI's link some seconds after EC2 attached it (five at worst in what users report).
+const LINK_LATE: Duration = Duration::from_secs(30);
 
 /// Whether and when to ask EC2 which ENIs there are.
 pub(super) fn describe(draft: &mut Draft<'_>) {
@@ -31,7 +35,11 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         let fresh = draft.input.waiting > 0 && doubts.iter().any(|since| *since >= last);
         fresh.then_some(draft.now)
     };
-    let unsettled = memory.look || !memory.missing.is_empty() || !doubts.is_empty();
+    let unsettled = mutant!(
+        "describe/looks-when-something-is-odd",
+        memory.look || !memory.missing.is_empty() || !doubts.is_empty(),
+        false && memory.look
+    );
     // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.
     let due = match memory.described.filter(|_| memory.known) {
         // A pod that waits is not kept waiting by jitter.
@@ -42,7 +50,12 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
             .map(|since| (*since + CONSISTENCY).max(last + LOOK_AGAIN))
             .chain(first_word(last))
             .chain(unsettled.then(|| last + LOOK_AGAIN))
-            .chain([memory.next_describe(last, DESCRIBE_EVERY)])
+            .chain(linkless(draft).map(|late| late.max(last + LOOK_AGAIN.max(last.since(late)))))
+            .chain([mutant!(
+                "describe/now-and-then",
+                memory.next_describe(last, DESCRIBE_EVERY),
+                memory.next_describe(last, DESCRIBE_EVERY * 1000)
+            )])
             .min()
             .unwrap_or(draft.now),
     };
@@ -61,15 +74,32 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
     }
 }
 
+/// Since when an ENI's link is overdue. EC2 is asked whether it is there at all, less and less often:
+/// by hand it may have been detached, and the kernel never says that a link did not come.
+fn linkless(draft: &Draft<'_>) -> impl Iterator<Item = Timestamp> {
+    let started = draft.input.memory.started;
+    let enis = draft.store.enis.values();
+    let waits = |e: &&Eni| e.phase == Phase::Attached && e.unmanaged.is_none();
+    enis.filter(waits)
+        .map(move |e| e.written_at.max(started) + LINK_LATE)
+}
+
+/// When EC2 is asked what settles a doubt.
+fn settled_at(draft: &Draft<'_>, since: Timestamp) -> Timestamp {
+    let memory = draft.input.memory;
+    let again = memory.described.map(|last| last + LOOK_AGAIN);
+    let held = memory.held(&[Scope::Describe], draft.now).map(|h| h.until);
+    let at = (since + CONSISTENCY).max(draft.now);
+    [again, held].into_iter().flatten().fold(at, Timestamp::max)
+}
+
 /// The next step of each ENI that is on its way in or out.
 pub(super) fn enis(draft: &mut Draft<'_>) {
     let store = draft.store;
     for eni in store.enis.values() {
         if let Some(since) = eni.in_doubt_since {
-            draft
-                .plan
-                .report
-                .note(Note::InDoubt(eni.handle, since + CONSISTENCY));
+            let at = settled_at(draft, since);
+            draft.plan.report.note(Note::InDoubt(eni.handle, at));
         }
         if eni.unmanaged.is_some() || !draft.idle(eni) {
             continue;
@@ -85,7 +115,11 @@ pub(super) fn enis(draft: &mut Draft<'_>) {
 fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {
     let handle = eni.handle;
     match eni.phase {
-        Phase::Creating => create_again(eni),
+        Phase::Creating => mutant!(
+            "eni/create-is-sent-again",
+            create_again(eni),
+            create_again(eni).filter(|_| false)
+        ),
         Phase::Created => Some(Action::Attach {
             handle,
             eni: eni.id.clone()?,
@@ -93,8 +127,22 @@ fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {
             device_index: free_index(draft, eni),
         }),
         // One write at a time: the doubt must not be forgotten over another one's success.
-        Phase::Attached | Phase::Ready if eni.in_doubt_since.is_some() => None,
-        Phase::Attached | Phase::Ready if eni.ours && !eni.delete_on_termination => {
+        Phase::Attached | Phase::Ready
+            if mutant!(
+                "eni/one-write-at-a-time",
+                eni.in_doubt_since.is_some(),
+                false && eni.in_doubt_since.is_some()
+            ) =>
+        {
+            None
+        }
+        Phase::Attached | Phase::Ready
+            if mutant!(
+                "eni/goes-with-the-instance",
+                eni.ours && !eni.delete_on_termination,
+                false && eni.ours
+            ) =>
+        {
             Some(Action::SetDeleteOnTermination {
                 handle,
                 eni: eni.id.clone()?,
@@ -102,14 +150,27 @@ fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {
             })
         }
         Phase::Attached | Phase::Ready => None,
-        Phase::Leaving if eni.ours && draft.store.leases_on(handle) == 0 => Some(Action::Detach {
-            handle,
-            attachment: eni.attachment.clone()?,
-        }),
+        Phase::Leaving
+            if eni.ours
+                && mutant!(
+                    "eni/leaves-without-pods",
+                    draft.store.leases_on(handle) == 0,
+                    true || draft.store.leases_on(handle) == 0
+                ) =>
+        {
+            Some(Action::Detach {
+                handle,
+                attachment: eni.attachment.clone()?,
+            })
+        }
         Phase::Leaving => None,
         Phase::Detached => {
             let at = eni.written_at + DETACH_SETTLES;
-            if at > draft.now {
+            if mutant!(
+                "eni/detached-is-deleted",
+                at > draft.now,
+                at > draft.now || eni.ours
+            ) {
                 draft.wake(at);
                 return None;
             }

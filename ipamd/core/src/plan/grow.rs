@@ -1,11 +1,13 @@
 //! More IPv4 addresses: all that are needed, at once.
 
-use super::{Action, Call, Draft, Note, Scope, Why, subnets, target};
+use super::{Action, Call, Draft, Note, Scope, Takes, Why, subnets, target};
 use crate::datastore::counts;
-use crate::{Block, BlockKind, BlockState, Eni, EniHandle, Family, Intent, Phase, SubnetId};
+use crate::{Block, BlockKind, Eni, EniHandle, Family, Intent, Phase, SubnetId};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
+use mutant::mutant;
 
 /// Plans the missing addresses; returns how many were missing.
 pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
@@ -23,7 +25,7 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
     let kind = draft.right_kind();
     // Free addresses in blocks of the other kind serve pods that wait, and are no warm ones as long
     // as the right kind can be had: so the pool drains from one mode to the other.
-    let drain = drain(draft, kind);
+    let drain = mutant!("growth/other-kind-drains", drain(draft, kind), 0);
     if draft.supply >= goal.keep.saturating_add(drain) {
         if draft.coming > 0 {
             draft.plan.report.note(Note::Growing(draft.coming));
@@ -59,7 +61,11 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
     } else {
         by_single_addresses(draft, rest, unmet)
     };
-    make_room(draft, rest.max(left.min(drain)));
+    mutant!(
+        "growth/full-enis-make-room",
+        make_room(draft, rest.max(left.min(drain))),
+        ()
+    );
     if draft.plan.actions.len() == planned {
         draft.pace = before;
     } else {
@@ -77,7 +83,11 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
 fn by_single_addresses(draft: &mut Draft<'_>, missing: u32, unmet: u32) -> u32 {
     let rest = missing - (unmet - fill_enis(draft, unmet, BlockKind::Address));
     let rest = new_enis(draft, rest, 0, BlockKind::Prefix);
-    let rest = fill_enis(draft, rest, BlockKind::Address);
+    let rest = mutant!(
+        "growth/single-addresses-where-no-prefix-is",
+        fill_enis(draft, rest, BlockKind::Address),
+        rest
+    );
     new_enis(draft, rest, 0, BlockKind::Address)
 }
 
@@ -102,7 +112,13 @@ fn drain(draft: &mut Draft<'_>, kind: BlockKind) -> u32 {
 /// Whether this kind of block may be asked of a subnet now; a hold is told.
 pub(super) fn can_have(draft: &mut Draft<'_>, subnet: &SubnetId, kind: BlockKind) -> bool {
     let memory = draft.input.memory;
-    let Some(hold) = memory.held(&[Scope::Subnet(subnet.clone(), kind)], draft.now) else {
+    let Some(hold) = mutant!(
+        "growth/refusing-subnet-is-not-hammered",
+        memory.held(&[Scope::Subnet(subnet.clone(), kind)], draft.now),
+        memory
+            .held(&[Scope::Subnet(subnet.clone(), kind)], draft.now)
+            .filter(|_| false)
+    ) else {
         return true;
     };
     let (error, until) = (hold.error.clone(), hold.until);
@@ -119,7 +135,13 @@ pub(super) fn can_have(draft: &mut Draft<'_>, subnet: &SubnetId, kind: BlockKind
 /// Of `wanted` blocks, how many to ask for at once: no more than EC2 lately granted.
 fn batch(draft: &Draft<'_>, subnet: &SubnetId, kind: BlockKind, wanted: u32) -> u32 {
     let limit = draft.input.memory.batch.get(&(subnet.clone(), kind));
-    limit.map_or(wanted, |limit| wanted.min((*limit).max(1)))
+    limit.map_or(wanted, |batch| {
+        mutant!(
+            "growth/smaller-batch-after-a-refusal",
+            wanted.min(batch.limit.max(1)),
+            wanted.max(batch.limit)
+        )
+    })
 }
 
 /// How many blocks of a kind make up so many addresses.
@@ -127,8 +149,38 @@ const fn blocks(kind: BlockKind, addresses: u32) -> u32 {
     addresses.div_ceil(kind.capacity(Family::V4))
 }
 
+/// For so long it is believed that ENIs take fewer blocks than the table says; and for so long where pods
+/// wait that get nothing else: EC2 may have said it of something else, and a call a minute finds out.
+const FEWER_FOR: Duration = Duration::from_secs(3600);
+const FEWER_FOR_PODS: Duration = Duration::from_secs(60);
+
+/// Slots of an ENI, by the table, or as EC2 has shown since.
 fn slots(draft: &Draft<'_>) -> u32 {
-    draft.input.limits.ipv4_per_eni.saturating_sub(1)
+    slots_shown(draft, |takes| takes.exact)
+}
+
+/// How many blocks a new ENI may come with.
+fn slots_of_new(draft: &Draft<'_>) -> u32 {
+    slots_shown(draft, |_| true)
+}
+
+/// An ENI that holds more than EC2 has shown shows the opposite.
+fn slots_shown(draft: &Draft<'_>, counts: impl Fn(&Takes) -> bool) -> u32 {
+    let table = mutant!(
+        "growth/slots",
+        draft.input.limits.ipv4_per_eni.saturating_sub(1),
+        draft.input.limits.ipv4_per_eni
+    );
+    let shown = draft.input.memory.eni_takes;
+    let long = match draft.starving() {
+        true => FEWER_FOR_PODS,
+        false => FEWER_FOR,
+    };
+    let shown = shown.filter(|takes| draft.now < takes.at + long && counts(takes));
+    shown.map_or(table, |takes| {
+        let most = draft.store.enis.values().map(Eni::slots_taken).max();
+        table.min(takes.blocks.max(most.unwrap_or(0)).max(1))
+    })
 }
 
 /// One Assign for each attached ENI with room, the first ENIs first. An ENI that is busy with a call
@@ -143,21 +195,24 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
         .collect();
     enis.sort_by_key(|e| (e.card, e.device_index));
     for eni in enis {
-        let held = draft
-            .input
-            .memory
-            .held(&[Scope::Eni(eni.handle)], draft.now)
-            .is_some();
         if missing == 0 || draft.rest_can_wait() {
             break;
         }
+        let held = room(draft, eni) > 0 && is_held(draft, eni);
         // IMDS may name one for long that EC2's last word left out; what it gets may never reach us.
         let doubted = draft.input.memory.left_out(eni.handle);
-        if held || doubted || !can_have(draft, &eni.subnet, kind) {
+        if held
+            || mutant!("growth/left-out-eni-gets-nothing", doubted, false)
+            || !can_have(draft, &eni.subnet, kind)
+        {
             continue;
         }
         let wanted = room(draft, eni).min(blocks(kind, missing));
-        let count = batch(draft, &eni.subnet, kind, wanted);
+        let count = mutant!(
+            "growth/one-call-for-all",
+            batch(draft, &eni.subnet, kind, wanted),
+            batch(draft, &eni.subnet, kind, wanted).min(1)
+        );
         if count == 0 {
             continue;
         }
@@ -188,8 +243,32 @@ fn fill_enis(draft: &mut Draft<'_>, mut missing: u32, kind: BlockKind) -> u32 {
     missing
 }
 
-/// Slots that neither hold a block nor wait for one.
+/// Whether nothing may be asked for on this ENI now; the report tells why.
+fn is_held(draft: &mut Draft<'_>, eni: &Eni) -> bool {
+    let hold = draft
+        .input
+        .memory
+        .held(&[Scope::Eni(eni.handle)], draft.now);
+    let Some((error, until)) = hold.map(|hold| (hold.error.clone(), hold.until)) else {
+        return false;
+    };
+    draft.plan.report.note(Note::Held {
+        error,
+        subnet: None,
+        kind: None,
+        until,
+    });
+    true
+}
+
+/// Slots that neither hold a block nor wait for one, in this plan neither.
 fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
+    let now = draft.asked.get(&eni.handle).copied().unwrap_or(0);
+    unfilled(draft, eni).saturating_sub(now)
+}
+
+/// Slots that neither hold a block nor have a call under way for one.
+fn unfilled(draft: &Draft<'_>, eni: &Eni) -> u32 {
     let asked = match &eni.intent {
         Some(Intent::Create { count, .. }) => *count,
         Some(Intent::Assign {
@@ -199,11 +278,8 @@ fn room(draft: &Draft<'_>, eni: &Eni) -> u32 {
         }) => *count,
         _ => 0,
     };
-    let now = draft.asked.get(&eni.handle).copied().unwrap_or(0);
-    let there = eni.blocks.iter();
-    let there = there.filter(|(b, s)| b.family() == Family::V4 && **s != BlockState::Lost);
-    let held = u32::try_from(there.count()).unwrap_or(u32::MAX);
-    slots(draft).saturating_sub(held.saturating_add(asked).saturating_add(now))
+    let held = eni.slots_taken();
+    slots(draft).saturating_sub(held.saturating_add(asked))
 }
 
 /// Where every slot is taken and prefixes are wanted, single addresses that nobody uses give way: a
@@ -271,10 +347,17 @@ fn will_take_blocks(eni: &Eni) -> bool {
 }
 
 fn takes_blocks(eni: &Eni) -> bool {
-    eni.unmanaged.is_none()
-        && !eni.excluded
+    mutant!(
+        "growth/unmanaged-is-left-alone",
+        eni.unmanaged.is_none(),
+        true
+    ) && mutant!("growth/excluded-gets-nothing", !eni.excluded, true)
         && matches!(eni.phase, Phase::Attached | Phase::Ready)
-        && eni.in_doubt_since.is_none()
+        && mutant!(
+            "growth/no-assign-in-doubt",
+            eni.in_doubt_since.is_none(),
+            true
+        )
 }
 
 /// As many new ENIs as the rest takes, side by side, the last one with some addresses `ahead`. Returns
@@ -282,16 +365,24 @@ fn takes_blocks(eni: &Eni) -> bool {
 fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind) -> u32 {
     let card = draft.input.limits.default_card;
     let limits = draft.input.limits;
-    let allowed = draft
-        .input
-        .policy
-        .max_eni
-        .map_or(limits.enis, |max| max.max(1).min(limits.enis));
+    let allowed = draft.input.policy.max_eni.map_or(limits.enis, |max| {
+        mutant!(
+            "growth/max-eni",
+            max.max(1).min(limits.enis),
+            limits.enis.max(max)
+        )
+    });
     let present = draft
         .store
         .enis
         .values()
-        .filter(|e| e.takes_slot() && e.card == card)
+        .filter(|e| {
+            mutant!(
+                "growth/enis-under-way-are-counted",
+                e.takes_slot(),
+                e.takes_slot() && e.attachment.is_some()
+            ) && e.card == card
+        })
         .count();
     let present = u32::try_from(present).unwrap_or(u32::MAX);
     // What an earlier pass of this plan makes, and what it takes of each subnet.
@@ -315,17 +406,22 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
             *planned.entry(subnet.clone()).or_default() += kind.capacity(Family::V4) * count + 1;
         }
     }
-    while missing > 0 && !draft.rest_can_wait() {
+    while mutant!(
+        "growth/enis-side-by-side",
+        missing > 0,
+        missing > 0 && made.is_empty()
+    ) && !draft.rest_can_wait()
+    {
         let made_count = u32::try_from(made.len()).unwrap_or(u32::MAX);
-        if present.saturating_add(made_count) >= allowed {
-            draft.plan.report.note(Note::AtLimit {
-                enis: allowed,
-                blocks_per_eni: slots(draft),
-                by_setting: allowed < limits.enis,
-            });
+        if mutant!(
+            "growth/eni-limit",
+            present.saturating_add(made_count) >= allowed,
+            present.saturating_add(made_count) > allowed
+        ) {
+            note_limit(draft, allowed);
             break;
         }
-        if draft.held_new_eni(&Scope::NewEni) {
+        if draft.held_new_eni(&Scope::NewEni) || draft.held_new_eni(&Scope::Attach) {
             break;
         }
         let Some(candidates) = subnets::candidates(draft) else {
@@ -333,7 +429,7 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
             // The answer is under way, and comes before anything else is tried.
             return 0;
         };
-        let wanted = slots(draft).min(blocks(kind, missing + ahead));
+        let wanted = slots_of_new(draft).min(blocks(kind, missing + ahead));
         let place = subnets::place(draft, &candidates, (kind, wanted), &planned);
         let Some(place) = place.filter(|place| place.count > 0) else {
             break;
@@ -351,7 +447,11 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
         missing = missing.saturating_sub(kind.capacity(Family::V4).saturating_mul(place.wanted));
         draft.act(Action::Create {
             handle,
-            token: format!("{}-{}", draft.input.token_prefix, handle.0),
+            token: mutant!(
+                "growth/token-is-this-runs",
+                format!("{}-{}", draft.input.token_prefix, handle.0),
+                format!("ipamd-{}", handle.0)
+            ),
             subnet: place.subnet,
             card,
             device_index,
@@ -362,6 +462,30 @@ fn new_enis(draft: &mut Draft<'_>, mut missing: u32, ahead: u32, kind: BlockKind
         });
     }
     missing
+}
+
+/// The instance takes no more ENIs. With a slot that holds nothing that is no reason: what stands
+/// against that one is.
+fn note_limit(draft: &mut Draft<'_>, allowed: u32) {
+    let mut enis = draft.store.enis.values();
+    let open = |eni: &Eni| {
+        let stays = matches!(
+            eni.phase,
+            Phase::Creating | Phase::Created | Phase::Attached | Phase::Ready
+        );
+        stays && eni.unmanaged.is_none() && !eni.excluded && unfilled(draft, eni) > 0
+    };
+    // And who waits for what is on its way is not kept waiting by it.
+    let family = Family::V4;
+    let arriving = draft.input.waiting > 0 && draft.store.unserved(family) > 0;
+    if enis.any(open) || arriving && !draft.starving() {
+        return;
+    }
+    draft.plan.report.note(Note::AtLimit {
+        enis: allowed,
+        blocks_per_eni: slots(draft),
+        by_setting: allowed < draft.input.limits.enis,
+    });
 }
 
 impl Draft<'_> {
@@ -393,7 +517,11 @@ fn arrange(draft: &mut Draft<'_>, kind: BlockKind, count: u32) {
 pub(super) fn next_index(draft: &Draft<'_>, card: u32, made: &[u32]) -> u32 {
     let used = |i: u32| {
         made.contains(&i)
-            || draft.input.memory.taken.contains(&(card, i))
+            || mutant!(
+                "growth/place-that-is-taken",
+                draft.input.memory.taken.contains(&(card, i)),
+                false
+            )
             || draft
                 .store
                 .enis

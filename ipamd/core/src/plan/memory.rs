@@ -10,6 +10,8 @@ use crate::cloud::{CloudError, Next};
 use crate::{Block, BlockKind, EniHandle, EniId, SubnetId, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
+use core::time::Duration;
+use mutant::mutant;
 
 /// A back-off: not before `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,30 @@ pub struct Hold {
     /// The last one.
     pub error: CloudError,
 }
+
+/// No refused call is repeated sooner.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// What EC2 has shown of the blocks that an ENI takes, against the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Takes {
+    pub(crate) blocks: u32,
+    /// Time and again refused one more; else it refused more than this, and less than twice as many
+    /// may be possible.
+    pub(crate) exact: bool,
+    pub(crate) at: Timestamp,
+}
+
+/// How many blocks a subnet lately gave at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) limit: u32,
+    /// When more were refused.
+    refused: Timestamp,
+}
+
+/// What was refused for want of room is not asked for again sooner.
+const BATCH_STAYS: Duration = Duration::from_secs(10);
 
 /// More addresses than the targets ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +69,7 @@ pub struct Memory {
     /// See [`Pace`].
     pub(crate) pace: Pace,
     /// EC2 refused a batch: ask for at most this many blocks at once.
-    pub(crate) batch: BTreeMap<(SubnetId, BlockKind), u32>,
+    pub(crate) batch: BTreeMap<(SubnetId, BlockKind), Batch>,
     /// A Describe begun before this may show blocks that the ENI has no more: we gave some back,
     /// or may have.
     stale_until: BTreeMap<EniHandle, Timestamp>,
@@ -51,6 +77,8 @@ pub struct Memory {
     pub(crate) started: Timestamp,
     /// ENIs that we deleted, and when: a Describe or IMDS that lags may still name them.
     pub(crate) deleted: BTreeMap<EniId, Timestamp>,
+    /// An ENI takes fewer blocks than the instance type's table says.
+    pub(crate) eni_takes: Option<Takes>,
     /// EC2 refused prefixes on this instance type.
     pub(crate) prefix_unsupported: bool,
     /// Device indexes that EC2 says are taken, by whom we don't know.
@@ -130,7 +158,11 @@ impl Memory {
     /// Whether the store may have forgotten what was given back so late that a Describe begun at
     /// `begun` shows it still.
     pub(crate) fn forgets(&self, begun: Timestamp) -> bool {
-        self.forgetful && begun < self.started + CONSISTENCY
+        mutant!(
+            "store/damage-makes-describes-doubtful",
+            self.forgetful && begun < self.started + CONSISTENCY,
+            false
+        )
     }
 
     /// What is long over need not be remembered.
@@ -175,6 +207,7 @@ impl Memory {
         self.holds
             .contains_key(&Scope::Subnet(subnet.clone(), kind))
             || self.holds.contains_key(&Scope::NewEniIn(subnet.clone()))
+            || self.holds.contains_key(&Scope::AttachFrom(subnet.clone()))
     }
 
     /// The ends of all holds that are not over.
@@ -187,14 +220,51 @@ impl Memory {
 
     /// A call in this scope went well.
     pub(crate) fn succeeded(&mut self, scope: &Scope) {
-        self.holds.remove(scope);
+        mutant!(
+            "retry/success-ends-the-pause",
+            self.holds.remove(scope),
+            None::<Hold>
+        );
     }
 
-    /// A batch was granted: twice as many may be asked for the next time.
-    pub(crate) fn granted(&mut self, subnet: SubnetId, kind: BlockKind) {
-        if let Some(limit) = self.batch.get_mut(&(subnet, kind)) {
-            *limit = limit.saturating_mul(2);
+    /// EC2 has looked at a call and refused it for something else: what these scopes were held for before
+    /// is no reason any more.
+    pub(crate) fn outdated(&mut self, scopes: &[Scope], now: Timestamp) {
+        self.holds
+            .retain(|scope, hold| hold.until > now || !scopes.contains(scope));
+    }
+
+    /// A batch was granted: twice as many may be asked for the next time, unless that was refused just
+    /// now.
+    pub(crate) fn granted(&mut self, subnet: SubnetId, kind: BlockKind, now: Timestamp) {
+        if let Some(batch) = self.batch.get_mut(&(subnet, kind))
+            && now >= batch.refused + BATCH_STAYS
+        {
+            batch.limit = mutant!(
+                "growth/batches-grow-again",
+                batch.limit.saturating_mul(2),
+                batch.limit
+            );
         }
+    }
+
+    /// EC2 refused a batch of `count` for want of room: half of it may still be had.
+    pub(crate) fn too_many(
+        &mut self,
+        subnet: SubnetId,
+        kind: BlockKind,
+        count: u32,
+        now: Timestamp,
+    ) {
+        // Calls side by side are refused side by side: the smallest tells most.
+        let lately = |batch: &&Batch| now < batch.refused + BATCH_STAYS;
+        let known = self.batch.get(&(subnet.clone(), kind)).filter(lately);
+        let half = mutant!("refused/less-at-once", count / 2, count);
+        let batch = Batch {
+            limit: known.map_or(half, |batch| half.min(batch.limit)),
+            refused: now,
+        };
+        self.batch.insert((subnet, kind), batch);
     }
 
     /// A call failed: hold its scope, longer each time, with jitter. A refusal for the rate of calls
@@ -203,16 +273,25 @@ impl Memory {
         if error.class.reaction().next == Next::Slower {
             return;
         }
-        let failures = self
-            .holds
-            .get(&scope)
-            .map_or(0, |h| h.failures)
-            .saturating_add(1);
-        let (base, cap) = error.class.reaction().wait;
+        let failures = mutant!(
+            "retry/pauses-grow",
+            self.holds
+                .get(&scope)
+                .map_or(0, |h| h.failures)
+                .saturating_add(1),
+            1
+        );
+        let (base, cap) = scope.wait(error.class);
         let ceiling = base.saturating_mul(1 << (failures - 1).min(10)).min(cap);
-        // Full jitter, so that nodes which failed together do not come back together; a tenth of the
-        // first wait at least, so that none comes back at once by luck.
-        let wait = ceiling.mul_f64(self.fraction()).max(base / 10);
+        // Full jitter, so that nodes which failed together do not come back together; a second at
+        // least, so that none comes back at once by luck.
+        let least = match scope {
+            // What cost an ENI comes again by luck no sooner than half of the wait.
+            Scope::Attach | Scope::AttachFrom(_) => ceiling / 2,
+            _ => WAIT_MIN,
+        };
+        let spread = ceiling.max(least * 2) - least;
+        let wait = least + spread.mul_f64(self.fraction());
         let hold = Hold {
             until: now + wait,
             failures,

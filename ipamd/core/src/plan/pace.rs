@@ -10,6 +10,7 @@ use super::memory::mix;
 use super::{Draft, Memory, Policy, SHRINK_AFTER};
 use crate::Timestamp;
 use core::time::Duration;
+use mutant::mutant;
 
 /// Growth that comes again within this time is a series.
 const SERIES: Duration = Duration::from_secs(180);
@@ -66,7 +67,11 @@ impl Pace {
     fn grown(&mut self, now: Timestamp) -> u32 {
         let again = self.series.filter(|(_, last)| now.since(*last) <= SERIES);
         self.step = match (again, self.series) {
-            (Some(_), _) => (self.step * 2).clamp(1, LARGEST_STEP),
+            (Some(_), _) => mutant!(
+                "growth/steps",
+                (self.step * 2).clamp(1, LARGEST_STEP),
+                self.step.min(LARGEST_STEP)
+            ),
             (None, Some((_, last))) if now.since(last) <= SERIES * 2 => self.step / 2,
             _ => 0,
         };
@@ -82,7 +87,11 @@ impl Pace {
             .filter(|(_, at)| now.since(*at) <= REGRET)
         {
             let needed = now.since(since) * 3 / 2;
-            self.patience = Some(needed.clamp(SHRINK_AFTER, REGRET));
+            self.patience = mutant!(
+                "shrink/regret",
+                Some(needed.clamp(SHRINK_AFTER, REGRET)),
+                Some(needed.clamp(SHRINK_AFTER, SHRINK_AFTER))
+            );
         }
     }
 
@@ -121,7 +130,7 @@ impl Memory {
 
     /// Some part of `span`, the same for the same run and time.
     pub(super) fn part_of(&self, span: Duration, at: Timestamp) -> Duration {
-        if !self.spread {
+        if mutant!("describe/fleet-is-spread", !self.spread, true) {
             return Duration::ZERO;
         }
         // Of run and time: a plan draws no dice.
@@ -160,7 +169,11 @@ impl Draft<'_> {
             };
             since + memory.part_of(span, since)
         } else {
-            since + GATHER / 2 + memory.part_of(GATHER, since)
+            mutant!(
+                "growth/gathers",
+                since + GATHER / 2 + memory.part_of(GATHER, since),
+                since
+            )
         };
         self.wake(at);
         at <= self.now
@@ -191,9 +204,13 @@ impl Draft<'_> {
         if !by_address || self.prefixes() {
             return 0;
         }
-        let room = policy
-            .max_pods
-            .map_or(u32::MAX, |max| max.saturating_sub(self.supply + short));
+        let room = policy.max_pods.map_or(u32::MAX, |max| {
+            mutant!(
+                "growth/steps-stay-within-max-pods",
+                max.saturating_sub(self.supply + short),
+                max.saturating_add(self.supply + short)
+            )
+        });
         step.min(room)
     }
 
@@ -205,14 +222,23 @@ impl Draft<'_> {
     /// When a surplus that began at `since` is given back.
     pub(super) fn give_back_at(&self, since: Timestamp) -> Timestamp {
         let memory = self.input.memory;
-        let at = since + self.pace.patience.unwrap_or(SHRINK_AFTER);
+        let at = since
+            + mutant!(
+                "shrink/surplus-lasts",
+                self.pace.patience.unwrap_or(SHRINK_AFTER),
+                Duration::ZERO
+            );
         let rested = self.pace.rest.map(|(at, rest)| at + rest);
         let series = self
             .pace
             .series
             .filter(|(first, last)| last.since(*first) >= SUSTAINED)
             .map(|(_, last)| last + SERIES);
-        let grace = memory.resumed.then_some(memory.started + GRACE);
+        let grace = mutant!(
+            "shrink/grace-after-a-restart",
+            memory.resumed.then_some(memory.started + GRACE),
+            memory.resumed.then_some(memory.started)
+        );
         [rested, series, grace]
             .into_iter()
             .flatten()

@@ -19,6 +19,10 @@ pub enum Note {
     NotProvisioning,
     /// This many addresses are missing and being asked for.
     Growing(u32),
+    /// This many addresses are there and can't be given yet: their ENI is being attached or wired.
+    Arriving(u32),
+    /// What the kernel routes is not known yet, or not any more: nobody is given an address before.
+    KernelUnread,
     /// The IPv6 prefix is missing and being asked for.
     GrowingIpv6,
     /// The instance takes no more, at its settings.
@@ -60,6 +64,8 @@ pub enum Note {
     Cooling(u32, Timestamp),
     /// Prefixes are wanted but this instance type has none.
     NoPrefixesHere,
+    /// Pods are to have IPv6 addresses, which are the primary ENI's, but its subnet gives pods none.
+    NoIpv6InSubnet(SubnetId),
     /// Pods are to have IPv6 addresses but this instance type has no IPv6 prefixes.
     NoIpv6Here,
     /// More than the targets ask for; given back at this time if it stays so.
@@ -75,13 +81,14 @@ impl Note {
             Self::NoMetadata(..) => "imds_unreachable",
             Self::Unwritten(_) => "store_failed",
             Self::NotProvisioning => "provisioning_disabled",
-            Self::Growing(_) | Self::GrowingIpv6 => "growing",
+            Self::Growing(_) | Self::GrowingIpv6 | Self::Arriving(_) => "growing",
+            Self::KernelUnread => "kernel_not_read",
             Self::AtLimit { .. } => "instance_limit",
             Self::Held { error, .. } => error.class.label(),
             Self::InDoubt(..) => "in_doubt",
             Self::SubnetsUnknown => "ec2_not_answered",
             Self::Undiscovered { .. } => "subnets_not_listed",
-            Self::NoSubnet => "no_subnet",
+            Self::NoSubnet | Self::NoIpv6InSubnet(_) => "no_subnet",
             Self::NotInZone(_) => "subnet_not_in_zone",
             Self::Cooling(..) => "cooling",
             Self::NoPrefixesHere => "prefix_unsupported",
@@ -111,14 +118,19 @@ impl fmt::Display for Note {
             Self::Growing(0) => f.write_str("asking EC2 for more addresses"),
             Self::GrowingIpv6 => f.write_str("asking EC2 for an IPv6 prefix"),
             Self::Growing(n) => write!(f, "asking EC2 for {n} more addresses"),
+            Self::Arriving(n) => write!(
+                f,
+                "{n} addresses are on their way: their ENI is being attached or wired"
+            ),
+            Self::KernelUnread => f.write_str("the kernel's routes have not been read yet"),
             Self::AtLimit {
                 enis,
                 blocks_per_eni,
                 by_setting,
             } => write!(
                 f,
-                "{} {enis} ENIs with {blocks_per_eni} addresses or prefixes each, and all are in \
-                 use: an address is free when a pod ends{}",
+                "{} {enis} ENIs with {blocks_per_eni} addresses or prefixes each, and the node has \
+                 them all: one more is free when a pod ends{}",
                 if *by_setting {
                     "MAX_ENI allows"
                 } else {
@@ -175,6 +187,11 @@ impl fmt::Display for Note {
             }
             Self::NoPrefixesHere => f.write_str(
                 "this instance type takes no prefixes (not Nitro); single addresses are used",
+            ),
+            Self::NoIpv6InSubnet(subnet) => write!(
+                f,
+                "ENABLE_IPv6 is set, and IPv6 addresses are the primary ENI's, but the tags of {subnet} \
+                 keep pods out of it"
             ),
             Self::NoIpv6Here => f.write_str(
                 "ENABLE_IPv6 is set, and this instance type takes no IPv6 prefixes (not Nitro)",
@@ -248,9 +265,10 @@ impl Note {
             Self::Surplus(..) | Self::NoPrefixesHere => 0,
             Self::Growing(_)
             | Self::GrowingIpv6
+            | Self::Arriving(_)
             | Self::Undiscovered { .. }
             | Self::NotInZone(_) => 1,
-            Self::Unknown | Self::SubnetsUnknown => 2,
+            Self::Unknown | Self::SubnetsUnknown | Self::KernelUnread => 2,
             Self::Held {
                 kind: Some(BlockKind::Prefix),
                 ..
@@ -258,7 +276,11 @@ impl Note {
             Self::AtLimit { .. } => 4,
             Self::Cooling(..) => 5,
             Self::NotProvisioning | Self::InDoubt(..) => 6,
-            Self::Held { .. } | Self::NoMetadata(..) | Self::NoSubnet | Self::NoIpv6Here => 7,
+            Self::Held { .. }
+            | Self::NoMetadata(..)
+            | Self::NoSubnet
+            | Self::NoIpv6Here
+            | Self::NoIpv6InSubnet(_) => 7,
             Self::Unwritten(_) => 8,
         }
     }

@@ -2,9 +2,14 @@
 
 use super::Action;
 use super::throttle::Call;
+use crate::cloud::ErrorClass;
 use crate::datastore::Datastore;
 use crate::{BlockKind, Eni, EniHandle, Family, Intent, SubnetId};
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// See [`Scope::wait`].
+const ATTACH: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
 
 /// What a back-off holds up. Narrow on purpose: one subnet's fault is not the node's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +24,11 @@ pub enum Scope {
     NewEni,
     /// New ENIs in this subnet.
     NewEniIn(SubnetId),
+    /// New ENIs, since the instance refused to take the last one. Only one that it takes ends it: that
+    /// EC2 makes another says nothing.
+    Attach,
+    /// The same for ENIs of this subnet.
+    AttachFrom(SubnetId),
     /// DescribeSubnets.
     Subnets,
     /// Anything on this ENI.
@@ -37,9 +47,21 @@ impl Scope {
             Self::Subnet(..) => "subnet",
             Self::NewEni => "new_eni",
             Self::NewEniIn(_) => "new_eni_in",
+            Self::Attach => "attach",
+            Self::AttachFrom(_) => "attach_from",
             Self::Subnets => "subnets",
             Self::Eni(_) => "eni",
             Self::Ipv6(_) => "ipv6",
+        }
+    }
+
+    /// First and longest wait of a back-off. An ENI that was made and can't be attached has cost five calls:
+    /// the next one comes later, whatever the refusal.
+    pub(crate) fn wait(&self, class: ErrorClass) -> (Duration, Duration) {
+        let (base, cap) = class.reaction().wait;
+        match self {
+            Self::Attach | Self::AttachFrom(_) => (base.max(ATTACH.0), cap.max(ATTACH.1)),
+            _ => (base, cap),
         }
     }
 
@@ -62,6 +84,23 @@ impl Scope {
         }
     }
 
+    /// What a call that went well clears.
+    pub(crate) fn cleared_by(action: &Action, store: &Datastore) -> Vec<Self> {
+        let mut cleared = Self::of(action, store);
+        match action {
+            Action::Create { .. } => {
+                cleared.retain(|s| !matches!(s, Self::Attach | Self::AttachFrom(_)));
+            }
+            Action::Attach { handle, .. } => {
+                let subnet = store.eni(*handle).map(|eni| eni.subnet.clone());
+                cleared.extend(subnet.map(Self::AttachFrom));
+                cleared.push(Self::Attach);
+            }
+            _ => {}
+        }
+        cleared
+    }
+
     /// The same for the call that an ENI's addresses are to come by, if one is under way.
     pub(crate) fn of_growth(eni: &Eni) -> Vec<Self> {
         match &eni.intent {
@@ -78,6 +117,8 @@ impl Scope {
             Self::Subnet(subnet.clone(), kind),
             Self::NewEni,
             Self::NewEniIn(subnet.clone()),
+            Self::Attach,
+            Self::AttachFrom(subnet.clone()),
         ])
     }
 

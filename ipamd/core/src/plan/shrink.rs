@@ -5,6 +5,7 @@ use crate::datastore::counts;
 use crate::{Block, BlockState, Eni, EniHandle, Family, Phase, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use mutant::mutant;
 
 /// What may go.
 #[derive(Clone, Copy)]
@@ -29,7 +30,11 @@ impl Excess {
 
 /// Plans what goes back, or remembers since when there has been too much.
 pub(super) fn shrink(draft: &mut Draft<'_>) {
-    if draft.coming > 0 {
+    if mutant!(
+        "shrink/not-while-growing",
+        draft.coming > 0,
+        false && draft.coming > 0
+    ) {
         return;
     }
     let goal = target(
@@ -40,13 +45,21 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
         0,
     );
     let excess = Excess {
-        all: draft.supply.saturating_sub(goal.keep),
+        all: draft.supply.saturating_sub(mutant!(
+            "shrink/not-below-the-target",
+            goal.keep,
+            goal.keep.saturating_sub(1)
+        )),
         right: draft
             .supply
             .saturating_sub(draft.free_of_wrong_kind())
             .saturating_sub(goal.keep),
     };
-    let (actions, soon) = choose(draft, excess, goal.whole_enis);
+    let (actions, soon) = choose(
+        draft,
+        excess,
+        mutant!("shrink/whole-enis", goal.whole_enis, false),
+    );
     if let Some(at) = soon {
         draft.wake(at);
     }
@@ -65,7 +78,11 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
             low_right: excess.right,
         },
     };
-    let at = draft.give_back_at(seen.since);
+    let at = mutant!(
+        "shrink/surplus-goes",
+        draft.give_back_at(seen.since),
+        draft.give_back_at(draft.now)
+    );
     if at > draft.now {
         draft.plan.report.note(Note::Surplus(excess.all, at));
         draft.plan.surplus = Some(seen);
@@ -74,7 +91,11 @@ pub(super) fn shrink(draft: &mut Draft<'_>) {
     }
     // What was too much all the time; a moment's peak stays.
     let low = Excess {
-        all: seen.low,
+        all: mutant!(
+            "shrink/moments-peak-stays",
+            seen.low,
+            excess.all.max(seen.low)
+        ),
         right: seen.low_right,
     };
     let (actions, _) = choose(draft, low, goal.whole_enis);
@@ -115,17 +136,20 @@ fn choose(draft: &Draft<'_>, excess: Excess, whole_enis: bool) -> (Vec<Action>, 
         )
     });
     let mut settled: Vec<EniHandle> = Vec::new();
-    for &eni in enis
-        .iter()
-        .filter(|e| e.ours && !e.primary && is_idle(draft, e))
-    {
+    for &eni in enis.iter().filter(|e| {
+        mutant!(
+            "shrink/primary-stays",
+            e.ours && !e.primary,
+            e.attachment.is_some()
+        ) && is_idle(draft, e)
+    }) {
         let whole = capacity(draft, eni);
         let Some(attachment) = eni.attachment.clone().filter(|_| left.fits(whole)) else {
             continue;
         };
         left.take(whole);
         settled.push(eni.handle);
-        let old_enough = eni.since + ENI_MIN_AGE;
+        let old_enough = mutant!("shrink/young-eni", eni.since + ENI_MIN_AGE, eni.since);
         if old_enough > draft.now {
             // It goes as a whole, a little later.
             soon = Some(soon.map_or(old_enough, |s: Timestamp| s.min(old_enough)));
@@ -140,7 +164,7 @@ fn choose(draft: &Draft<'_>, excess: Excess, whole_enis: bool) -> (Vec<Action>, 
     // The other kind's go first, wherever they are.
     let right = draft.right_kind();
     let mut going: BTreeMap<EniHandle, Vec<Block>> = BTreeMap::new();
-    for wanted in [false, true] {
+    for wanted in mutant!("shrink/other-kind-first", [false, true], [true, false]) {
         for eni in &enis {
             let mut blocks = idle_blocks(draft, eni);
             // Of the right kind only whole ENIs, where addresses go by them.
@@ -167,10 +191,13 @@ fn choose(draft: &Draft<'_>, excess: Excess, whole_enis: bool) -> (Vec<Action>, 
 /// they are empty.
 pub(super) fn leave_excluded(draft: &mut Draft<'_>) {
     let store = draft.store;
-    let leaving = store
-        .enis
-        .values()
-        .filter(|e| e.excluded && e.unmanaged.is_none());
+    let leaving = store.enis.values().filter(|e| {
+        mutant!(
+            "excluded/drains",
+            e.excluded && e.unmanaged.is_none(),
+            false && e.excluded
+        )
+    });
     for eni in leaving {
         let settled = eni.phase == Phase::Ready && eni.in_doubt_since.is_none();
         if !settled || !draft.idle(eni) {
@@ -215,11 +242,17 @@ pub(super) fn leave_excluded(draft: &mut Draft<'_>) {
 }
 
 fn is_idle(draft: &Draft<'_>, eni: &Eni) -> bool {
-    idle_blocks(draft, eni).len() == eni.blocks.len()
+    mutant!(
+        "shrink/idle-eni-only",
+        idle_blocks(draft, eni).len() == eni.blocks.len(),
+        !idle_blocks(draft, eni).is_empty()
+    )
 }
 
 fn may_shrink(draft: &Draft<'_>, eni: &Eni) -> bool {
-    eni.serves() && eni.in_doubt_since.is_none() && !draft.busy.contains(&eni.handle)
+    eni.serves()
+        && mutant!("shrink/in-doubt", eni.in_doubt_since.is_none(), true)
+        && mutant!("shrink/busy-eni", !draft.busy.contains(&eni.handle), true)
 }
 
 /// Addresses of an ENI, and those of them in blocks of the right kind.
@@ -248,7 +281,13 @@ fn idle_blocks(draft: &Draft<'_>, eni: &Eni) -> Vec<Block> {
     eni.blocks
         .iter()
         .rev()
-        .filter(|(block, state)| counts(eni, **state) && draft.tally.of(block).idle())
+        .filter(|(block, state)| {
+            counts(eni, **state)
+                && mutant!("shrink/cooling-block", draft.tally.of(block).idle(), {
+                    let t = draft.tally.of(block);
+                    t.used + t.held == 0
+                })
+        })
         .map(|(block, _)| *block)
         .collect()
 }

@@ -7,6 +7,7 @@
 use super::{Action, Call, Draft, Note, Scope, Why};
 use crate::datastore::counts;
 use crate::{BlockKind, BlockState, Eni, Family, Intent, Phase};
+use mutant::mutant;
 
 /// Asks for the prefix if it is missing; whether it is.
 pub(super) fn grow(draft: &mut Draft<'_>) -> bool {
@@ -20,7 +21,11 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> bool {
     let held = eni.blocks.iter().filter(|(block, state)| {
         block.family() == Family::V6 && block.is_pools() && counts(eni, **state)
     });
-    if held.count() > 0 {
+    if mutant!(
+        "ipv6/one-prefix-is-enough",
+        held.count() > 0,
+        held.count() > 1
+    ) {
         return false;
     }
     if is_coming(eni) {
@@ -30,10 +35,19 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> bool {
     if !can_have(draft, eni) {
         return true;
     }
-    let ready = matches!(eni.phase, Phase::Attached | Phase::Ready) && eni.in_doubt_since.is_none();
+    let ready = matches!(eni.phase, Phase::Attached | Phase::Ready)
+        && mutant!(
+            "ipv6/no-assign-in-doubt",
+            eni.in_doubt_since.is_none(),
+            true
+        );
     let why = Why::waiting(draft.input.waiting > 0);
     if let Some(id) = eni.id.clone().filter(|_| ready && draft.idle(eni))
-        && draft.may(Call::AssignIpv6, why)
+        && mutant!(
+            "ipv6/missing-prefix-is-asked-for",
+            draft.may(Call::AssignIpv6, why),
+            false && draft.may(Call::AssignIpv6, why)
+        )
     {
         draft.plan.report.note(Note::GrowingIpv6);
         draft.act(Action::Assign {
@@ -70,11 +84,22 @@ fn can_have(draft: &mut Draft<'_>, eni: &Eni) -> bool {
         return false;
     }
     if eni.excluded {
-        draft.plan.report.note(Note::NoSubnet);
+        draft
+            .plan
+            .report
+            .note(Note::NoIpv6InSubnet(eni.subnet.clone()));
         return false;
     }
     let scope = Scope::Ipv6(eni.handle);
-    if let Some(hold) = draft.input.memory.held(&[scope], draft.now) {
+    if let Some(hold) = mutant!(
+        "ipv6/refusal-holds",
+        draft.input.memory.held(&[scope], draft.now),
+        draft
+            .input
+            .memory
+            .held(&[scope], draft.now)
+            .filter(|_| false)
+    ) {
         let (error, until) = (hold.error.clone(), hold.until);
         draft.plan.report.note(Note::Held {
             error,

@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
+use mutant::mutant;
 
 /// EC2's list is good for so long; what we take and give back meanwhile is counted by ourselves.
 pub const SUBNETS_LAST: Duration = Duration::from_secs(300);
@@ -60,7 +61,11 @@ impl Book {
     /// Addresses that a call of ours took from a subnet.
     pub(crate) fn took(&mut self, subnet: &SubnetId, addresses: u32) {
         if let Some(view) = self.views.get_mut(subnet) {
-            view.available = view.available.saturating_sub(addresses);
+            view.available = mutant!(
+                "subnet/own-use-is-counted",
+                view.available.saturating_sub(addresses),
+                view.available
+            );
         }
     }
 
@@ -96,7 +101,13 @@ impl Book {
     }
 
     fn is_fresh(&self, now: Timestamp) -> bool {
-        self.at.is_some_and(|at| now.since(at) < SUBNETS_LAST)
+        self.at.is_some_and(|at| {
+            mutant!(
+                "subnet/list-gets-old",
+                now.since(at) < SUBNETS_LAST,
+                now >= at
+            )
+        })
     }
 }
 
@@ -226,7 +237,12 @@ pub(super) fn place(
     let mut open = Vec::new();
     for subnet in candidates {
         if super::grow::can_have(draft, subnet, kind)
-            && !draft.held_new_eni(&Scope::NewEniIn(subnet.clone()))
+            && mutant!(
+                "subnet/refusing-one-is-passed-over",
+                !draft.held_new_eni(&Scope::NewEniIn(subnet.clone()))
+                    && !draft.held_new_eni(&Scope::AttachFrom(subnet.clone())),
+                true
+            )
         {
             open.push(subnet);
         }
@@ -240,14 +256,18 @@ pub(super) fn place(
             .saturating_sub(planned.get(subnet).copied().unwrap_or(0) + 1);
         Some(left / kind.capacity(Family::V4))
     };
-    let limit = |subnet: &SubnetId| memory.batch.get(&(subnet.clone(), kind)).copied();
+    let limit = |subnet: &SubnetId| memory.batch.get(&(subnet.clone(), kind)).map(|b| b.limit);
     let subnet = open.into_iter().min_by_key(|subnet| {
         let limit = limit(subnet).filter(|n| *n < wanted);
         (
             memory.blemished(subnet, kind),
             limit.is_some(),
             Reverse(limit),
-            Reverse(room(subnet)),
+            mutant!(
+                "subnet/most-room-first",
+                Reverse(room(subnet)),
+                Reverse(room(subnet).map(|n| u32::MAX - n))
+            ),
         )
     })?;
     // What EC2 counts may be old: at least one is asked for, and EC2 has the word.

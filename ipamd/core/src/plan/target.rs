@@ -4,6 +4,7 @@ use super::Policy;
 use crate::Family;
 use crate::datastore::Tally;
 use crate::limits::InstanceLimits;
+use mutant::mutant;
 
 /// The pool's size that the settings ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,27 +43,66 @@ pub fn target(
             whole_enis: false,
         };
     }
-    let need = tally.used + waiting;
-    let warm_ip = policy.warm_ip.unwrap_or(0);
+    let need = mutant!(
+        "target/used-counts",
+        tally.used + waiting,
+        tally.used.max(waiting)
+    );
+    let warm_ip = mutant!(
+        "target/warm-ip",
+        policy.warm_ip.unwrap_or(0),
+        policy.warm_ip.unwrap_or(0).saturating_sub(1)
+    );
     let minimum = policy.minimum_ip.unwrap_or(0);
     let by_address = warm_ip > 0 || minimum > 0;
     let unit = per_eni(limits, prefixes).max(1);
     let wanted = if by_address {
-        need.saturating_add(warm_ip).max(minimum)
+        mutant!(
+            "target/minimum-ip",
+            need.saturating_add(warm_ip).max(minimum),
+            need.saturating_add(warm_ip)
+        )
     } else if prefixes {
-        need.saturating_add(policy.warm_prefix.saturating_mul(16))
+        need.saturating_add(mutant!(
+            "target/warm-prefix",
+            policy.warm_prefix.saturating_mul(16),
+            policy.warm_prefix.saturating_sub(1).saturating_mul(16)
+        ))
     } else {
         // A target of 0 still keeps one address for the next pod, as Amazon's CNI does.
-        need.saturating_add(policy.warm_eni.saturating_mul(unit).max(1))
+        need.saturating_add(
+            mutant!(
+                "target/warm-eni",
+                policy.warm_eni.saturating_mul(unit),
+                (policy.warm_eni.saturating_sub(1)).saturating_mul(unit)
+            )
+            .max(1),
+        )
     };
-    let clamp = |n: u32| policy.max_pods.map_or(n, |max| n.min(max).max(need));
+    let clamp = |n: u32| {
+        policy.max_pods.map_or(n, |max| {
+            mutant!(
+                "target/max-pods",
+                n.min(max).max(need),
+                n.max(need.min(max))
+            )
+        })
+    };
     // At most as many again: a runtime that retries in a loop must not drain the subnet.
-    let resting = tally.cooling + tally.held;
+    let resting = mutant!(
+        "target/resting-is-bought-anew",
+        tally.cooling + tally.held,
+        0 * tally.cooling
+    );
     let busy = resting.min(clamp(wanted));
     // Addresses that rest are bought anew only up to max-pods; for a pod that waits, beyond it, too,
     // and as many again as the node can have pods: quick churn rests more than it uses.
     let urgent = if waiting > 0 {
-        need + resting.min(policy.max_pods.unwrap_or(0).max(busy))
+        mutant!(
+            "target/waiting-beyond-max-pods",
+            need + resting.min(policy.max_pods.unwrap_or(0).max(busy)),
+            need
+        )
     } else {
         0
     };

@@ -12,6 +12,7 @@ use crate::cloud::CloudError;
 use crate::{Eni, Family, Intent, Phase, Timestamp};
 use alloc::collections::BTreeMap;
 use core::time::Duration;
+use mutant::mutant;
 
 /// An API action, that is to say a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,22 +92,26 @@ impl Call {
     }
 
     /// Longest wait until pods have waited for twice as long. Describes refill four times as fast as
-    /// writes.
+    /// writes. Half of it is the shortest wait: no action is refused more than 36 times in a minute.
     const fn longest(self) -> Duration {
         match self {
-            Self::Describe | Self::Subnets => Duration::from_millis(2500),
+            Self::Describe | Self::Subnets => Duration::from_millis(3500),
             _ => Duration::from_secs(4),
         }
     }
 }
 
-/// Longest first wait.
-const FIRST: Duration = Duration::from_secs(1);
+/// Longest first wait; the shortest is half of it, so that one second sees one refusal.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// A last try falls so long before the first pod that waits gives up, and up to so much earlier: pods
 /// that came together on many nodes give up together.
 const LAST_TRY: Duration = Duration::from_secs(2);
 const LAST_TRY_SPREAD: Duration = Duration::from_secs(6);
+
+/// The least time between a refusal and the last try of a pod that gives up soon: many pods that give
+/// up one after another are no reason to ask more often.
+const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
 /// What nobody waits for waits so many times longer, and never longer than [`LATER`] beyond it.
 const PATIENT: u32 = 4;
@@ -139,14 +144,24 @@ impl Memory {
             self.throttles.remove(&call);
             self.holds.remove(&Scope::Calls(call));
         }
-        let before = self.holds.get(&Scope::Calls(call));
-        // Calls that were sent side by side are refused side by side: that is one refusal.
-        if before.is_some_and(|hold| hold.until > now) {
+        let scope = Scope::Calls(call);
+        let again = mutant!(
+            "throttle/side-by-side-is-one",
+            self.holds.get(&scope).is_some_and(|hold| hold.until > now),
+            false
+        );
+        if again {
+            self.refused_again(call, now);
             return;
         }
+        let before = self.holds.get(&scope);
         let failures = before.map_or(0, |hold| hold.failures).saturating_add(1);
         let grown = FIRST.saturating_mul(3u32.saturating_pow(failures.min(8) - 1));
-        let window = grown.min(call.longest().max(self.hunger(now) / 2));
+        let window = mutant!(
+            "throttle/waits-stay-short",
+            grown.min(call.longest().max(self.hunger(now) / 2)),
+            grown
+        );
         let until = now + self.upper_half(window);
         let later = until + self.upper_half(grown.saturating_mul(PATIENT).min(LATER));
         let hold = Hold {
@@ -164,6 +179,20 @@ impl Memory {
         self.throttles.insert(call, throttle);
     }
 
+    /// A call was refused before its action's hold ended. Calls that were sent side by side are refused
+    /// side by side: that is one refusal. So is that of a last try, after which there is none.
+    fn refused_again(&mut self, call: Call, now: Timestamp) {
+        let pause = self.upper_half(BETWEEN_TRIES);
+        let hold = self.holds.get_mut(&Scope::Calls(call));
+        if let Some((hold, throttle)) = hold.zip(self.throttles.get_mut(&call)) {
+            let last_try = now >= throttle.at + BETWEEN_TRIES;
+            throttle.at = now;
+            if last_try {
+                hold.until = hold.until.max(now + pause);
+            }
+        }
+    }
+
     fn upper_half(&mut self, span: Duration) -> Duration {
         span.mul_f64(0.5 + self.fraction() / 2.0)
     }
@@ -173,7 +202,11 @@ impl Memory {
         let hold = self.holds.get_mut(&Scope::Calls(call));
         if let Some((hold, throttle)) = hold.zip(self.throttles.get_mut(&call)) {
             hold.failures /= 2;
-            throttle.allowed = throttle.allowed.saturating_mul(2);
+            throttle.allowed = mutant!(
+                "throttle/more-after-each-success",
+                throttle.allowed.saturating_mul(2),
+                throttle.allowed
+            );
             if hold.failures == 0 {
                 self.holds.remove(&Scope::Calls(call));
                 self.throttles.remove(&call);
@@ -227,14 +260,25 @@ impl Draft<'_> {
     pub(super) fn may(&mut self, call: Call, why: Why) -> bool {
         let memory = self.input.memory;
         let reads = |other: Call| matches!(other, Call::Describe | Call::Subnets);
-        let matters = |other: Call| other == call || why == Why::Spare && !reads(other);
+        let matters = |other: Call| {
+            other == call
+                || mutant!(
+                    "throttle/spare-waits-for-all",
+                    why == Why::Spare && !reads(other),
+                    false && reads(other)
+                )
+        };
         let held = memory
             .throttles
             .iter()
             .filter(|(other, _)| matters(**other))
             .filter_map(|(other, t)| Some((t, memory.holds.get(&Scope::Calls(*other))?)))
             .map(|(t, hold)| {
-                let end = if why == Why::Waiting {
+                let end = if mutant!(
+                    "throttle/pods-first",
+                    why == Why::Waiting,
+                    false && why == Why::Waiting
+                ) {
                     self.pressing_end(hold, t)
                 } else {
                     t.later
@@ -259,7 +303,13 @@ impl Draft<'_> {
         }
         let under_way = self.under_way.get(&call).copied().unwrap_or(0);
         let throttle = memory.throttles.get(&call);
-        throttle.is_none_or(|t| under_way < t.allowed)
+        throttle.is_none_or(|t| {
+            mutant!(
+                "throttle/one-call-at-a-time",
+                under_way < t.allowed,
+                true || under_way < t.allowed
+            )
+        })
     }
 
     /// When a pressing call may go on: where the wait would outlast the first pod's, one more try
@@ -268,7 +318,13 @@ impl Draft<'_> {
         let spread = self.input.memory.part_of(LAST_TRY_SPREAD, hold.until);
         let last_try = self.input.deadline.map(|at| at - (LAST_TRY + spread));
         let last_try = last_try.filter(|at| *at > throttle.at && self.starving());
-        last_try.map_or(hold.until, |at| at.min(hold.until))
+        last_try.map_or(hold.until, |at| {
+            mutant!(
+                "throttle/last-try",
+                at.max(throttle.at + BETWEEN_TRIES).min(hold.until),
+                at.max(hold.until)
+            )
+        })
     }
 
     /// What the next step of an ENI that is half-way is for.
@@ -310,8 +366,8 @@ mod tests {
                 } else {
                     Duration::ZERO
                 };
-                let most = Duration::from_secs(3u64.pow(round.min(7)))
-                    .min(Duration::from_secs(4).max(waited / 2));
+                let most =
+                    (FIRST * 3u32.pow(round.min(7))).min(Duration::from_secs(4).max(waited / 2));
                 let wait = until.since(now);
                 assert!(wait <= most && wait >= most / 2, "round {round}: {wait:?}");
                 assert!(later > until && later <= until + LATER);

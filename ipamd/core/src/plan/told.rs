@@ -4,6 +4,11 @@ use super::{Action, Call, Draft, Note, Scope};
 use crate::BlockKind;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// What EC2 said so long before the call that is under way is no reason for waiting now: pods that
+/// wait have a call sent again when the back-off ends, and it is given up after some ten seconds.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 impl Draft<'_> {
     /// EC2 has not told something yet, and why, also while the next try is under way.
@@ -19,6 +24,15 @@ impl Draft<'_> {
                 kind: None,
                 until,
             });
+        }
+    }
+
+    /// Addresses that are there and can't be given yet.
+    pub(super) fn note_unserved(&mut self) {
+        let unserved = self.store.unserved(self.input.policy.scarce());
+        if self.input.waiting > 0 && unserved > 0 {
+            let some = unserved.min(self.input.waiting);
+            self.plan.report.note(Note::Arriving(some));
         }
     }
 
@@ -49,12 +63,12 @@ impl Draft<'_> {
             let Some(hold) = self.input.memory.holds.get(&scope) else {
                 continue;
             };
-            if hold.until > self.now {
+            if hold.until > self.now || self.now.since(hold.until) > LAST_WORD {
                 continue;
             }
             let (subnet, kind) = match scope {
                 Scope::Subnet(subnet, kind) => (Some(subnet), Some(kind)),
-                Scope::NewEniIn(subnet) => (Some(subnet), None),
+                Scope::NewEniIn(subnet) | Scope::AttachFrom(subnet) => (Some(subnet), None),
                 _ => (None, None),
             };
             self.plan.report.note(Note::Held {

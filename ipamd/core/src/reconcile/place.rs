@@ -5,6 +5,7 @@ use crate::datastore::Datastore;
 use crate::plan::CONSISTENCY;
 use crate::{Eni, EniHandle, EniView, Phase, Timestamp};
 use alloc::vec::Vec;
+use mutant::mutant;
 
 /// Whether an ENI can be where EC2 shows it. Two can't be at one place: another one that we have
 /// there and that EC2 does not show is gone, unless it came there by a write that this Describe may
@@ -32,7 +33,11 @@ pub(super) fn place_is_free(
     if begun < written_at + CONSISTENCY {
         return false;
     }
-    lose_eni(store, handle, drift);
+    mutant!(
+        "describe/one-eni-per-place",
+        lose_eni(store, handle, drift),
+        ()
+    );
     true
 }
 
@@ -49,7 +54,7 @@ pub(crate) fn has_its_place(store: &mut Datastore, handle: EniHandle, drift: &mu
         .map(|e| e.handle)
         .collect();
     for other in others {
-        lose_eni(store, other, drift);
+        mutant!("attach/has-its-place", lose_eni(store, other, drift), ());
     }
 }
 

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use mutant::mutant;
 use serde::{Deserialize, Serialize};
 
 /// What the kernel must have for one ENI. A secondary ENI's link is found by its Ethernet address.
@@ -150,16 +151,24 @@ pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat, services: &[IpNet
     wiring.rules.push(rule(PRIO_LOCAL_PODS, TABLE_MAIN));
     if let Some(local) = wiring.rules.last_mut() {
         // Only host routes of local pods count here: every other route of main is shorter.
-        local.suppress_prefix_len = Some(31);
+        local.suppress_prefix_len =
+            mutant!("wiring/local-pods-by-host-routes-only", Some(31), None);
     }
     wiring.rules.push(Rule {
-        fwmark: Some((mark, mark)),
+        fwmark: mutant!(
+            "wiring/marked-leaves-by-the-primary",
+            Some((mark, mark)),
+            None
+        ),
         ..rule(PRIO_MARKED_MAIN, TABLE_MAIN)
     });
     wiring.rules.extend(services.iter().map(|net| Rule {
         to: Some(*net),
         v6: net.addr().is_ipv6(),
-        ..rule(PRIO_SERVICES, TABLE_MAIN)
+        ..rule(
+            mutant!("wiring/services-by-main", PRIO_SERVICES, PRIO_BLOCK),
+            TABLE_MAIN,
+        )
     }));
     for eni in enis {
         let link = eni_link(eni, mtu);
@@ -167,7 +176,13 @@ pub fn host_wiring(enis: &[HostInput<'_>], mtu: u32, nat: Nat, services: &[IpNet
             add_eni_rules(&mut wiring, eni, &link);
         }
         wiring.enis.push(link);
-        wiring.pods.extend(eni.blocks.iter().map(Block::net));
+        mutant!(
+            "wiring/pods-are-named",
+            wiring.pods.extend(eni.blocks.iter().map(Block::net)),
+            wiring
+                .pods
+                .extend(eni.blocks.iter().take(1).map(Block::net))
+        );
     }
     wiring.pods.sort();
     wiring.rules.sort();
@@ -196,7 +211,12 @@ fn eni_link(eni: &HostInput<'_>, mtu: u32) -> EniLink {
         table: table_of(eni.primary, eni.card, eni.device_index),
         gateway: eni.address.and_then(gateway_of),
         ipv6: eni.blocks.iter().any(|block| block.first().is_ipv6()),
-        not_in_main: eni.address.filter(|_| !eni.primary).map(|net| net.trunc()),
+        not_in_main: mutant!(
+            "wiring/not-in-main",
+            eni.address.filter(|_| !eni.primary),
+            eni.address.filter(|_| eni.primary)
+        )
+        .map(|net| net.trunc()),
     }
 }
 
@@ -204,7 +224,14 @@ fn eni_link(eni: &HostInput<'_>, mtu: u32) -> EniLink {
 /// address is reserved for it); for IPv6 the VPC's link-local router.
 fn gateway_of(net: IpNet) -> Option<IpAddr> {
     match net.network() {
-        IpAddr::V4(base) => Some(IpAddr::V4(u32::from(base).checked_add(1)?.into())),
+        IpAddr::V4(base) => Some(IpAddr::V4(
+            mutant!(
+                "wiring/gateway-is-the-subnets",
+                u32::from(base).checked_add(1)?,
+                u32::from(base).checked_add(2)?
+            )
+            .into(),
+        )),
         IpAddr::V6(_) => Some(IpAddr::V6(ROUTER_V6)),
     }
 }
@@ -216,7 +243,10 @@ fn add_eni_rules(wiring: &mut HostWiring, eni: &HostInput<'_>, link: &EniLink) {
         let from = Some(address.addr().into());
         wiring.rules.push(Rule {
             from,
-            ..rule(PRIO_ENI_ADDRESS, link.table)
+            ..rule(
+                PRIO_ENI_ADDRESS,
+                mutant!("wiring/enis-address-has-its-table", link.table, TABLE_MAIN),
+            )
         });
     }
     let mark = mark_of(eni.card, eni.device_index);
@@ -225,10 +255,17 @@ fn add_eni_rules(wiring: &mut HostWiring, eni: &HostInput<'_>, link: &EniLink) {
             BlockKind::Prefix => wiring.rules.push(Rule {
                 from: Some(block.net()),
                 v6: block.first().is_ipv6(),
-                ..rule(PRIO_BLOCK, link.table)
+                ..rule(
+                    PRIO_BLOCK,
+                    mutant!("wiring/block-has-its-enis-table", link.table, TABLE_MAIN),
+                )
             }),
             BlockKind::Address => {
-                wiring.nat.eni_marks.insert(block.first(), mark);
+                mutant!(
+                    "wiring/address-has-its-enis-mark",
+                    wiring.nat.eni_marks.insert(block.first(), mark),
+                    wiring.nat.eni_marks.insert(block.first(), mark << 1)
+                );
                 let fwmark = Some((mark, MARK_ENI_MASK));
                 wiring.rules.push(Rule {
                     fwmark,
@@ -244,3 +281,6 @@ fn add_eni_rules(wiring: &mut HostWiring, eni: &HostInput<'_>, link: &EniLink) {
 const fn mark_of(card: u32, device_index: u32) -> u32 {
     ((device_index + 1 + 16 * card) << 8) & MARK_ENI_MASK
 }
+
+#[cfg(test)]
+mod tests;

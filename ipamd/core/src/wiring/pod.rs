@@ -10,6 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use ipnet::IpNet;
+use mutant::mutant;
 use serde::{Deserialize, Serialize};
 
 /// A setting under `/proc/sys`, e.g. key `net/ipv6/conf/eniabc/accept_ra`.
@@ -93,7 +94,11 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
     let pod_if = lease.key.if_name.clone();
     let table = match input.place {
         0 => TABLE_MAIN,
-        place => FURTHER_TABLES + place,
+        place => mutant!(
+            "wiring/first-interface-keeps-the-default",
+            FURTHER_TABLES + place,
+            TABLE_MAIN + 0 * place
+        ),
     };
     let mut wiring = PodWiring {
         version: version(lease.addresses.iter().any(|ip| egress::is_local(*ip))),
@@ -128,7 +133,11 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
             Family::V6 => (POD_GATEWAY_V6.into(), IpNet::V6(ipnet::Ipv6Net::default())),
         };
         wiring.pod_addresses.push(ip.into());
-        if !egress::is_local(ip) {
+        if mutant!(
+            "wiring/node-local-is-nobodys-address",
+            !egress::is_local(ip),
+            true
+        ) {
             wiring.gateways.push(gateway);
         }
         wiring.pod_routes.push(Route {
@@ -142,13 +151,21 @@ pub fn pod_wiring(lease: &Lease, input: PodInput) -> PodWiring {
             scope: Scope::Global,
             table,
         });
-        if table != TABLE_MAIN {
+        if mutant!(
+            "wiring/further-interface-has-a-table",
+            table != TABLE_MAIN,
+            false && table != TABLE_MAIN
+        ) {
             wiring.pod_rules.push(from_itself(ip, table));
         }
         wiring.pod_neighbours.push(Neighbour {
             dev: pod_if.clone(),
             ip: gateway,
-            mac: lease.host_mac,
+            mac: mutant!(
+                "wiring/neighbour-is-the-host-end",
+                lease.host_mac,
+                lease.pod_mac
+            ),
         });
         wiring.host_routes.push(on_link(ip.into(), &lease.host_if));
         if ip.is_ipv6() {
@@ -192,7 +209,11 @@ fn on_link(dst: IpNet, dev: &str) -> Route {
 fn host_sysctls(host_if: &str) -> Vec<Sysctl> {
     Vec::from([Sysctl {
         key: format!("net/ipv6/conf/{host_if}/accept_ra"),
-        value: "0".to_string(),
+        value: mutant!(
+            "wiring/no-routes-from-pods",
+            "0".to_string(),
+            "1".to_string()
+        ),
         required: false,
     }])
 }
@@ -222,3 +243,6 @@ fn no_dad(host_if: &str) -> Sysctl {
         required: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

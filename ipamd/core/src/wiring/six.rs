@@ -8,6 +8,7 @@ use crate::Family;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use ipnet::IpNet;
+use mutant::mutant;
 use serde::{Deserialize, Serialize};
 
 /// What the node does for IPv6, and for egress.
@@ -52,7 +53,7 @@ impl HostWiring {
                 fwmark: None,
                 table: TABLE_MAIN,
                 // Only host routes count: every other route of main is shorter.
-                suppress_prefix_len: Some(127),
+                suppress_prefix_len: mutant!("wiring/local-pods-of-ipv6", Some(127), Some(128)),
             });
             self.rules.sort();
         }
@@ -60,3 +61,6 @@ impl HostWiring {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,16 @@ pub struct World {
     pub now: Timestamp,
     pub calls: BTreeMap<&'static str, u32>,
     pub waiting: u32,
+    /// When the first of them gives up.
+    pub deadline: Option<Timestamp>,
     pub in_flight: BTreeSet<EniHandle>,
     pub subnet: SubnetId,
+    /// EC2 refuses every Attach so.
+    pub attach_refused: Option<cloud::ErrorClass>,
+    /// An ENI takes no more blocks than this, whatever the table says.
+    pub slots_max: Option<u32>,
+    /// That is found out when it is attached, not when it is made.
+    pub slots_by_attach: bool,
     /// EC2's own books.
     pub ec2: BTreeMap<EniId, EniView>,
     /// Differs from run to run of the daemon.
@@ -56,8 +64,12 @@ impl World {
             now: Timestamp(1_000_000),
             calls: BTreeMap::new(),
             waiting: 0,
+            deadline: None,
             in_flight: BTreeSet::new(),
             subnet: "subnet-1".into(),
+            attach_refused: None,
+            slots_max: None,
+            slots_by_attach: false,
             ec2: BTreeMap::new(),
             run: "run".into(),
             tokens: BTreeMap::new(),
@@ -143,7 +155,7 @@ impl World {
             limits: &self.limits,
             memory: &self.memory,
             waiting: self.waiting,
-            deadline: None,
+            deadline: self.deadline,
             in_flight: &self.in_flight,
             describing: false,
             asking_subnets: false,
@@ -196,6 +208,9 @@ impl World {
                 kind, count, token, ..
             } => {
                 self.count("create");
+                if !self.slots_by_attach && self.slots_max.is_some_and(|max| *count > max) {
+                    return self.refuse(action, cloud::ErrorClass::EniFull);
+                }
                 let known = self.tokens.get(token).cloned();
                 if let Some((_, first)) = &known {
                     assert_eq!(
@@ -216,6 +231,13 @@ impl World {
                 eni, device_index, ..
             } => {
                 self.count("attach");
+                if let Some(class) = self.attach_refused {
+                    return self.refuse(action, class);
+                }
+                let held = u32::try_from(self.ec2[eni].blocks.len()).unwrap();
+                if self.slots_max.is_some_and(|max| held > max) {
+                    return self.refuse(action, cloud::ErrorClass::EniFull);
+                }
                 let others = self.ec2.iter().filter(|(id, _)| *id != eni);
                 let mut places = others.filter_map(|(_, v)| v.attachment.as_ref());
                 if places.any(|a| a.device_index == *device_index) {
@@ -240,6 +262,10 @@ impl World {
                 eni, kind, count, ..
             } => {
                 self.count("assign");
+                let held = u32::try_from(self.ec2[eni].blocks.len()).unwrap();
+                if self.slots_max.is_some_and(|max| held + *count > max) {
+                    return self.refuse(action, cloud::ErrorClass::EniFull);
+                }
                 Done::Assigned(self.give(eni, *kind, *count))
             }
             Action::Unassign { eni, blocks, .. } => {
@@ -352,6 +378,27 @@ impl World {
         self.store.forgotten(&due);
     }
 
+    /// What happens in the next so many seconds.
+    pub fn run_for(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        for _ in 0..100_000 {
+            self.forget();
+            let plan = self.plan();
+            self.memory.remember(&plan);
+            for action in &plan.actions {
+                self.carry_out(action);
+            }
+            if plan.actions.is_empty() {
+                match plan.wake_at {
+                    Some(at) if at <= end => self.now = at,
+                    _ => break,
+                }
+            }
+        }
+        assert!(self.now <= end, "it spins: {:?}", self.plan());
+        self.now = end;
+    }
+
     /// Until there is nothing to do for ten minutes but ask EC2 for its word.
     pub fn settle(&mut self) {
         let deadline = self.now + Duration::from_secs(600);
@@ -433,4 +480,15 @@ impl World {
         enis.sort_by_key(|e| e.device_index);
         enis.iter().map(|e| e.blocks.len() as u32).collect()
     }
+}
+
+/// Addresses that could be leased.
+pub fn free_in_pool(world: &World) -> Vec<IpAddr> {
+    let serving = world.store.enis().values().filter(|e| e.serves());
+    let usable = |s: &BlockState| matches!(s, BlockState::Confirmed | BlockState::Unconfirmed);
+    let blocks = serving.flat_map(|e| e.blocks.iter().filter(|(_, s)| usable(s)));
+    blocks
+        .flat_map(|(b, _)| (0..b.capacity()).filter_map(|n| b.nth(n)))
+        .filter(|ip| world.store.is_free(*ip, world.now))
+        .collect()
 }

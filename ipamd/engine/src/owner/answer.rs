@@ -4,6 +4,7 @@ use crate::api::{Collected, Refusal, RefusalKind, Released, Snapshot, Status};
 use crate::parked::Reply;
 use ipam_core::AttachmentKey;
 use ipam_core::wiring::PodWiring;
+use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
 /// See the module.
@@ -12,9 +13,10 @@ pub struct Answer(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// An ADD: whose, whether its lease is new in this turn, and what it gets.
+    /// An ADD: whose, if it gets a lease, whether that is new in this turn, and what it gets.
     Allocate {
         key: Option<AttachmentKey>,
+        fresh: bool,
         reply: Reply,
         result: Box<Result<PodWiring, Refusal>>,
     },
@@ -32,10 +34,11 @@ enum Kind {
 }
 
 impl Answer {
-    /// `fresh`: the lease was made in this turn and must be withdrawn if it can't be stored.
-    pub(crate) fn wired(fresh: Option<AttachmentKey>, reply: Reply, wiring: PodWiring) -> Self {
+    /// `fresh`: the lease was made for this answer and must be withdrawn if it can't be stored.
+    pub(crate) fn wired(key: AttachmentKey, fresh: bool, reply: Reply, wiring: PodWiring) -> Self {
         Self(Kind::Allocate {
-            key: fresh,
+            key: Some(key),
+            fresh,
             reply,
             result: Box::new(Ok(wiring)),
         })
@@ -44,6 +47,7 @@ impl Answer {
     pub(crate) fn refused(reply: Reply, refusal: Refusal) -> Self {
         Self(Kind::Allocate {
             key: None,
+            fresh: false,
             reply,
             result: Box::new(Err(refusal)),
         })
@@ -90,23 +94,31 @@ impl Answer {
         }
     }
 
-    /// The records could not be stored. Returns the key of the lease to be withdrawn, if any.
-    pub(crate) fn fail(self, error: &str) -> Option<AttachmentKey> {
+    /// The attachment whose lease was made for this answer, if one was.
+    pub(crate) const fn fresh(&self) -> Option<&AttachmentKey> {
+        match &self.0 {
+            Kind::Allocate {
+                key, fresh: true, ..
+            } => key.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The records could not be stored: these leases are withdrawn.
+    pub(crate) fn fail(self, error: &str, withdrawn: &BTreeSet<AttachmentKey>) {
         let refusal = || unwritten(error);
         match self.0 {
-            Kind::Allocate { key, reply, result } => {
-                let answer = match *result {
-                    Ok(_) if key.is_some() => Err(refusal()),
-                    other => other,
-                };
-                drop(reply.send(answer));
-                return key;
-            }
+            // Another ADD of the same attachment may have made the lease.
+            Kind::Allocate {
+                key, reply, result, ..
+            } => drop(reply.send(match *result {
+                Ok(_) if key.is_some_and(|key| withdrawn.contains(&key)) => Err(refusal()),
+                other => other,
+            })),
             Kind::Release { reply, .. } => drop(reply.send(Err(refusal()))),
             Kind::Collect { reply, .. } => drop(reply.send(Err(refusal()))),
             other => Self(other).send(),
         }
-        None
     }
 }
 
@@ -119,5 +131,6 @@ pub(super) fn unwritten(error: &str) -> Refusal {
              the runtime will try again"
         ),
         cause: "store_failed",
+        notes: Vec::new(),
     }
 }

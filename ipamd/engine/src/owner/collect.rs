@@ -1,7 +1,8 @@
 //! CNI GC: which leases of a network its runtime no longer knows.
 //!
 //! A runtime lists what it has recorded; an ADD that is under way is not among that. So a lease is not
-//! judged while it is younger than the question, or while its plugin has not been seen to wire it.
+//! judged if it is younger than the question, or was wired after it, or while its plugin has not been seen
+//! to wire it.
 //!
 //! A link of the network that no lease names (the store has lost it) is judged by its Ethernet address,
 //! which is made from its attachment. Others' links, and those whose attachment may be valid, stay.
@@ -10,6 +11,7 @@ use super::Owner;
 use crate::api::{Collect, Collected};
 use ipam_core::wiring::{is_of_attachment, is_of_network};
 use ipam_core::{AttachmentKey, Lease, Mac, Timestamp};
+use mutant::mutant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,31 +22,72 @@ const WIRING: Duration = Duration::from_secs(60);
 /// So many entries are looked through for old ones at each new one.
 const MANY: usize = 256;
 
-/// Leases whose host route has not been seen yet, and since when they are there.
+/// Young leases: a runtime may not have recorded them when it made its list.
 #[derive(Debug, Default)]
-pub(super) struct Unwired(BTreeMap<AttachmentKey, Timestamp>);
+pub(super) struct Unwired(BTreeMap<AttachmentKey, Young>);
+
+#[derive(Debug)]
+struct Young {
+    since: Timestamp,
+    /// Its host route has been seen.
+    wired: bool,
+    /// Its ADD was under way until now at least, as far as this run knows.
+    under_way: Timestamp,
+}
+
+impl Young {
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.since.max(self.under_way) + WIRING <= now
+    }
+}
 
 impl Unwired {
     /// An earlier run may have ended between the lease and the wiring.
     pub(super) fn restored<'a>(leases: impl Iterator<Item = &'a Lease>, now: Timestamp) -> Self {
         // The clock may have been set back between two runs.
         let young = leases.filter(|l| l.since + WIRING > now && l.since <= now);
-        Self(young.map(|l| (l.key.clone(), l.since)).collect())
+        let young = young.map(|l| {
+            let young = Young {
+                since: l.since,
+                wired: false,
+                under_way: now,
+            };
+            (l.key.clone(), young)
+        });
+        Self(young.collect())
     }
 
     pub(super) fn leased(&mut self, lease: &Lease, now: Timestamp) {
         if self.0.len() >= MANY {
-            self.0.retain(|_, since| *since + WIRING > now);
+            self.0.retain(|_, young| !young.is_over(now));
         }
-        self.0.insert(lease.key.clone(), now);
+        let young = Young {
+            since: now,
+            wired: false,
+            under_way: now,
+        };
+        self.0.insert(lease.key.clone(), young);
     }
 
-    pub(super) fn wired(&mut self, key: &AttachmentKey) {
+    pub(super) fn wired(&mut self, key: &AttachmentKey, now: Timestamp) {
+        if let Some(young) = self.0.get_mut(key).filter(|young| !young.wired) {
+            young.wired = true;
+            young.under_way = now;
+        }
+    }
+
+    fn ended(&mut self, key: &AttachmentKey) {
         self.0.remove(key);
     }
 
-    fn has(&self, key: &AttachmentKey, now: Timestamp) -> bool {
-        self.0.get(key).is_some_and(|since| *since + WIRING > now)
+    fn until(&self, key: &AttachmentKey, now: Timestamp) -> Option<Timestamp> {
+        let young = self.0.get(key).filter(|young| !young.wired)?;
+        Some(young.since + WIRING).filter(|until| *until > now)
+    }
+
+    /// Whether its ADD may have been under way at a time that is not long ago.
+    fn was_under_way(&self, key: &AttachmentKey, at: Timestamp) -> bool {
+        self.0.get(key).is_some_and(|young| young.under_way >= at)
     }
 }
 
@@ -54,11 +97,16 @@ impl Owner {
         let age = u64::try_from(request.age.as_millis()).unwrap_or(u64::MAX);
         let asked = Timestamp(now.0.saturating_sub(age));
         let stale = |lease: &&Lease| {
-            lease.key.network == request.network
-                && !request.valid.contains(&lease.key)
+            mutant!("gc/own-network-only", lease.key.network == request.network, true)
+                && mutant!("gc/valid-stays", !request.valid.contains(&lease.key), true)
                 // A lease of the future is one of before the clock was set back.
-                && (lease.since < asked || lease.since > now)
-                && !self.is_being_wired(lease, now)
+                && (mutant!("gc/younger-than-the-question", lease.since < asked || lease.since > now, true))
+                && mutant!(
+                    "gc/wired-after-the-question-stays",
+                    !self.unwired.was_under_way(&lease.key, asked),
+                    true
+                )
+                && mutant!("gc/being-wired-stays", !self.is_being_wired(lease, now), true)
         };
         let stale: Vec<AttachmentKey> = self
             .store
@@ -68,7 +116,7 @@ impl Owner {
             .map(|lease| lease.key.clone())
             .collect();
         let ended = stale.iter().filter_map(|key| {
-            self.unwired.wired(key);
+            self.unwired.ended(key);
             self.store.release(key, now)
         });
         let mut ended: Vec<Collected> = ended
@@ -99,7 +147,12 @@ impl Owner {
         let known: BTreeSet<Mac> = leased.chain(ended.iter().map(|one| one.host_mac)).collect();
         let stale = request.links.iter().filter(|(_, mac)| {
             let valid = || request.valid.iter().any(|key| is_of_attachment(**mac, key));
-            is_of_network(**mac, &request.network) && !known.contains(*mac) && !valid()
+            mutant!(
+                "gc/links-of-others-stay",
+                is_of_network(**mac, &request.network),
+                true
+            ) && !known.contains(*mac)
+                && !valid()
         });
         let mut found = Vec::new();
         for (host_if, host_mac) in stale {
@@ -124,7 +177,13 @@ impl Owner {
     }
 
     pub(super) fn is_being_wired(&self, lease: &Lease, now: Timestamp) -> bool {
+        self.wired_until(lease, now).is_some()
+    }
+
+    /// When the plugin of a lease that has not been seen to be wired is taken for dead.
+    pub(super) fn wired_until(&self, lease: &Lease, now: Timestamp) -> Option<Timestamp> {
         let routed = |ip| self.store.routed().get(ip) == Some(&lease.host_if);
-        self.unwired.has(&lease.key, now) && !lease.addresses.iter().any(routed)
+        let until = self.unwired.until(&lease.key, now);
+        until.filter(|_| !lease.addresses.iter().any(routed))
     }
 }

@@ -10,6 +10,7 @@ use crate::task::Task;
 use ipam_core::limits::{MaxPodsInput, limits_of, max_pods};
 use ipam_core::reconcile::learn_from_metadata;
 use ipam_core::{Family, Phase, Timestamp};
+use mutant::mutant;
 use std::time::Duration;
 
 /// What IMDS says of ENIs is heeded this often: one that nobody knows is asked of EC2, and IMDS may name
@@ -41,16 +42,17 @@ impl Owner {
             tasks.extend(self.forget.next(&self.store, urgent, now));
             tasks.extend(self.reroute.next(&self.store, now));
         }
-        if self.surveyed && !self.sweeping {
+        if self.surveyed && !self.sweeping && due(&self.sweep_retry) {
             let leftovers: Vec<Leftover> = self
                 .store
                 .leftovers(now)
                 .into_iter()
                 .map(|(address, host_if)| Leftover { address, host_if })
                 .collect();
+            // Not before the pause is over: a look finds by then what the last sweep has left.
             if leftovers.is_empty() {
                 self.sweep_retry.succeeded();
-            } else if due(&self.sweep_retry) {
+            } else {
                 self.sweeping = true;
                 tasks.push(Task::Sweep(leftovers));
             }
@@ -81,13 +83,13 @@ impl Owner {
     ) {
         self.sweeping = false;
         let at = self.sweep_retry.failed(now);
-        match result {
-            Ok(()) => leftovers
-                .iter()
-                .for_each(|leftover| self.store.link_gone(&leftover.host_if, now)),
-            Err(error) => {
-                tracing::warn!(%error, next_try = %at, "leftovers of finished pods could not be removed");
+        if mutant!("sweep/failure-is-not-done", result.is_ok(), true) {
+            for leftover in leftovers {
+                self.store.link_gone(&leftover.host_if, now);
             }
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, next_try = %at, "leftovers of finished pods could not be removed");
         }
     }
 
@@ -98,7 +100,11 @@ impl Owner {
         let jitter = (every / 3).mul_f64(self.memory.fraction());
         self.metadata_due = Some(now + every + jitter);
         if let Some(stored) = self.unproven.take()
-            && stored != facts.instance_id
+            && mutant!(
+                "start/stored-instance-is-proved",
+                stored != facts.instance_id,
+                false && stored != facts.instance_id
+            )
         {
             let ours = facts.instance_id.clone();
             self.notices
@@ -153,40 +159,66 @@ impl Owner {
                     .eni_by_mac(mac)
                     .is_some_and(|e| e.phase != Phase::Ready)
                 {
-                    self.host.distrust();
+                    mutant!("kernel/eni-link-appears", self.host.distrust(), ());
                 }
             }
             KernelEvent::LinkGone(mac) => {
                 if let Some(handle) = self.store.eni_by_mac(mac).map(|e| e.handle) {
-                    self.store.set_unready(handle);
-                    self.host.distrust();
+                    mutant!("kernel/eni-link-gone", self.store.set_unready(handle), ());
+                    mutant!("kernel/eni-link-gone-is-rewired", self.host.distrust(), ());
                     self.memory.look_at_ec2();
                 }
             }
             KernelEvent::PodRouteAdded(ip, host_if) => {
                 if let Some(key) = self.store.owner(ip) {
-                    self.unwired.wired(key);
+                    self.unwired.wired(key, now);
                 }
                 // A second one beside its own, or its own again: changed, or led elsewhere.
                 if Reroute::is_doubtful(&self.store, ip, &host_if) {
                     self.reroute.gone(&self.store, ip, now);
                 } else {
-                    self.store.set_routed(ip, host_if);
+                    mutant!(
+                        "kernel/pod-route-added",
+                        self.store.set_routed(ip, host_if),
+                        ()
+                    );
                 }
             }
             KernelEvent::PodRouteBent(ip) => self.reroute.gone(&self.store, ip, now),
             KernelEvent::PodRouteGone(ip) => {
-                self.store.clear_routed(ip, now);
-                self.reroute.gone(&self.store, ip, now);
+                mutant!(
+                    "kernel/pod-route-gone",
+                    self.store.clear_routed(ip, now),
+                    ()
+                );
+                mutant!(
+                    "kernel/lost-route-is-put-back",
+                    self.reroute.gone(&self.store, ip, now),
+                    ()
+                );
             }
             KernelEvent::PodLinkGone(host_if) => {
-                self.store.link_gone(&host_if, now);
+                mutant!(
+                    "kernel/pod-link-gone",
+                    self.store.link_gone(&host_if, now),
+                    ()
+                );
                 self.renamed_link_gone(&host_if, now);
-                self.forget.link_gone(&host_if);
+                mutant!(
+                    "kernel/link-goes-during-a-look",
+                    self.forget.link_gone(&host_if),
+                    ()
+                );
             }
             KernelEvent::PodLinkBack(host_if) => {
                 let on_link = self.store.routed().iter();
-                let on_link = on_link.filter(|(ip, dev)| ip.is_ipv4() && **dev == host_if);
+                let on_link = on_link.filter(|(ip, dev)| {
+                    mutant!(
+                        "kernel/link-back-takes-routes",
+                        ip.is_ipv4() && **dev == host_if,
+                        false && ip.is_ipv4()
+                    )
+                });
                 for ip in on_link.map(|(ip, _)| *ip).collect::<Vec<_>>() {
                     self.store.clear_routed(ip, now);
                 }
@@ -198,7 +230,7 @@ impl Owner {
             }
             KernelEvent::Foreign(foreign) => self.tell_foreign(foreign, now),
             KernelEvent::Overrun => {
-                self.surveyed = false;
+                mutant!("kernel/overrun-looks-anew", self.surveyed = false, ());
                 self.survey_retry.succeeded();
             }
         }

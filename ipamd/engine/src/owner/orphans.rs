@@ -11,6 +11,8 @@ use ipam_core::orphans::{
 };
 use ipam_core::plan::Memory;
 use ipam_core::{EniId, Timestamp};
+use mutant::mutant;
+use std::collections::BTreeMap;
 
 /// The schedule of looks.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct Watch {
     fleet: Option<Fleet>,
     next: Option<Timestamp>,
     busy: bool,
+    /// When unattached ENIs were first seen: those that the last look showed.
+    seen: BTreeMap<EniId, Timestamp>,
     /// What the last look came to, to be done.
     work: Option<CleanUp>,
 }
@@ -46,6 +50,7 @@ impl Watch {
             fleet,
             next,
             busy: false,
+            seen: BTreeMap::new(),
             work: None,
         }
     }
@@ -76,7 +81,10 @@ impl Owner {
         }
         let due = self.orphans.wake_at().is_some_and(|at| at <= now);
         // Which ENIs are its own the pool knows only after EC2 (or its store) has told.
-        if due && self.facts.is_some() && self.memory.known() {
+        if due
+            && self.facts.is_some()
+            && mutant!("orphans/not-before-ec2-told", self.memory.known(), true)
+        {
             self.orphans.busy = true;
             tasks.push(Task::LookForOrphans);
         } else if due {
@@ -107,12 +115,23 @@ impl Owner {
             return;
         };
         if self.orphans.scope == OrphanScope::Instance {
-            sightings.retain(|s| s.instance == me);
+            sightings.retain(|s| {
+                mutant!(
+                    "orphans/own-instance-only",
+                    s.instance == me,
+                    true || s.instance == me
+                )
+            });
         }
+        let before = std::mem::take(&mut self.orphans.seen);
+        let first = |id: &EniId| before.get(id).copied().unwrap_or(now);
+        let free = sightings.iter().filter(|s| s.free);
+        self.orphans.seen = free.map(|s| (s.id.clone(), first(&s.id))).collect();
         let verdict = judge(
             &sightings,
             &me,
             |id| self.store.eni_by_id(id).is_some(),
+            |id| self.orphans.seen.get(id).copied(),
             now,
         );
         match self.orphans.scope {

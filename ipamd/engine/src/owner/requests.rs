@@ -6,15 +6,23 @@ use crate::host::egress;
 use crate::parked::{Parked, Reply, no_address};
 use crate::snapshot::snapshot;
 use ipam_core::datastore;
+use ipam_core::plan::Note;
+use ipam_core::wiring::egress::{addresses, range};
 use ipam_core::wiring::{self, PodInput, PodWiring, pod_wiring};
 use ipam_core::{AttachmentKey, Lease, Timestamp};
+use mutant::mutant;
+use std::collections::BTreeSet;
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request, answers: &mut Vec<Answer>, now: Timestamp) {
         match request {
             Request::Allocate(request, reply) => self.allocate(request, reply, answers, now),
             Request::Release(request, reply) => {
-                for parked in self.lot.take_key(&request.key) {
+                for parked in mutant!(
+                    "del/withdraws-its-add",
+                    self.lot.take_key(&request.key),
+                    std::collections::VecDeque::<Parked>::new()
+                ) {
                     answers.push(Answer::refused(parked.reply, withdrawn(&request.key)));
                 }
                 let released = self.release(&request, now);
@@ -60,8 +68,16 @@ impl Owner {
         answers: &mut Vec<Answer>,
         now: Timestamp,
     ) {
-        let emits = wiring::version(self.settings.egress.is_some());
-        if request.wiring_version < emits {
+        // A lease keeps what it was given under other settings.
+        let emits = match self.store.lease(&request.key) {
+            Some(lease) => self.wiring(lease, None).version,
+            None => wiring::version(self.settings.egress.is_some()),
+        };
+        if mutant!(
+            "plugin/too-old-is-told",
+            request.wiring_version < emits,
+            false && request.wiring_version < emits
+        ) {
             let refusal = Refusal {
                 kind: RefusalKind::BadRequest,
                 message: format!(
@@ -70,6 +86,7 @@ impl Owner {
                     request.wiring_version
                 ),
                 cause: "plugin_too_old",
+                notes: Vec::new(),
             };
             answers.push(Answer::refused(reply, refusal));
             return;
@@ -81,7 +98,9 @@ impl Owner {
             deadline: now + timeout,
         };
         // Those who came earlier come first, and before the first look at the kernel nobody does.
-        let parked = if self.surveyed && self.lot.len() == 0 {
+        let parked = if mutant!("start/not-before-the-kernel-was-seen", self.surveyed, true)
+            && mutant!("queue/no-overtaking", self.lot.len() == 0, true)
+        {
             match self.try_assign(parked, now) {
                 Ok(answer) => return answers.push(answer),
                 Err(parked) => parked,
@@ -95,6 +114,7 @@ impl Owner {
                 false,
                 "too many ADDs are waiting",
                 "too_many_waiting",
+                &[],
             );
             answers.push(Answer::refused(parked.reply, refusal));
         }
@@ -133,7 +153,13 @@ impl Owner {
         let request = &parked.request;
         let fresh = self.store.lease(&request.key).is_none();
         // What a store of another boot, or one that lost something, says of blocks is for EC2 to confirm.
-        if fresh && !self.memory.known() {
+        if fresh
+            && mutant!(
+                "start/unconfirmed-serves-nobody",
+                !self.memory.known(),
+                false
+            )
+        {
             return Err(parked);
         }
         let prefix = request
@@ -162,11 +188,7 @@ impl Owner {
             }
         }
         let wiring = self.wiring(&lease, request.mtu);
-        Ok(Answer::wired(
-            fresh.then_some(lease.key),
-            parked.reply,
-            wiring,
-        ))
+        Ok(Answer::wired(lease.key, fresh, parked.reply, wiring))
     }
 
     fn wiring(&self, lease: &Lease, mtu: Option<u32>) -> PodWiring {
@@ -190,10 +212,18 @@ impl Owner {
                 pod_rules: pod_rules.unwrap_or_default(),
             };
         }
-        self.release_renamed(&request.key, now);
+        mutant!(
+            "del/of-another-name",
+            self.release_renamed(&request.key, now),
+            ()
+        );
         // Nothing of ours: but the caller may name an address that the kernel uses.
         let mut released = Released::default();
-        for &ip in &request.addresses {
+        for &ip in mutant!(
+            "del/unknown-key-names-addresses",
+            &request.addresses,
+            &request.addresses[..0]
+        ) {
             if let Some(host_if) = self.store.release_unowned(ip, now) {
                 released.host_if = host_if;
                 released.addresses.push(ip);
@@ -202,23 +232,61 @@ impl Owner {
         released
     }
 
+    /// What keeps an ADD from an address, and its label: what the plan says; else what the plan knows nothing of.
+    pub(super) fn why_no_address(&self, now: Timestamp) -> (String, &'static str) {
+        let (why, cause) = (self.report.why(), self.report.cause());
+        // That addresses are there, or of which kind they are, explains nothing.
+        let explains = |note: &Note| !matches!(note, Note::Arriving(_) | Note::NoPrefixesHere);
+        if self.report.notes.iter().any(explains) {
+            return (why, cause);
+        }
+        // Addresses that are there, and that the node can't route, are no matter of the plan's.
+        if let Some(error) = self.host.failure() {
+            return (
+                format!("the node can't be wired: {error}"),
+                "node_not_wired",
+            );
+        }
+        let egress = self.facts.as_ref().and_then(|f| egress(&self.settings, f));
+        let free = |family| addresses(family).any(|ip| self.store.is_free(ip, now));
+        match egress.filter(|family| !free(*family)) {
+            Some(family) => (
+                format!(
+                    "every node-local address of {} is used by a pod, or was within the last {} s",
+                    range(family),
+                    self.policy.cooldown.as_secs()
+                ),
+                "egress_full",
+            ),
+            None => (why, cause),
+        }
+    }
+
     /// Takes back the leases of answers whose records could not be stored.
     pub fn undo(&mut self, answers: Vec<Answer>, error: &str) {
+        let withdrawn = answers.iter().filter_map(Answer::fresh).cloned();
+        let withdrawn: BTreeSet<AttachmentKey> = withdrawn.collect();
+        for key in &withdrawn {
+            self.store.withdraw(key);
+        }
         for answer in answers {
-            if let Some(key) = answer.fail(error) {
-                self.store.withdraw(&key);
-            }
+            answer.fail(error, &withdrawn);
         }
         self.collect_writes();
     }
 
     fn stop(&mut self, answers: &mut Vec<Answer>) {
         self.stopping = true;
-        for parked in self.lot.take_all() {
+        for parked in mutant!(
+            "stop/parked-are-answered",
+            self.lot.take_all(),
+            self.lot.take_expired(Timestamp::default())
+        ) {
             let refusal = Refusal {
                 kind: RefusalKind::Stopping,
                 message: "ipamd is stopping; the runtime will try again".into(),
                 cause: "stopping",
+                notes: Vec::new(),
             };
             answers.push(Answer::refused(parked.reply, refusal));
         }
@@ -230,5 +298,6 @@ fn withdrawn(key: &AttachmentKey) -> Refusal {
         kind: RefusalKind::Cancelled,
         message: format!("the ADD of {key} was withdrawn by its DEL"),
         cause: "withdrawn",
+        notes: Vec::new(),
     }
 }

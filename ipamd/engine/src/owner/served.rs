@@ -8,6 +8,7 @@ use super::Owner;
 use crate::api::Status;
 use ipam_core::plan::target;
 use ipam_core::{Family, Timestamp};
+use mutant::mutant;
 use tokio::sync::oneshot;
 
 /// Who asks at once; the daemon itself does once or twice.
@@ -51,7 +52,11 @@ impl Owner {
     /// The pool has an address, or has none since none is wanted and would get one for a pod.
     pub(super) fn look_whether_served(&mut self, now: Timestamp) {
         // An address that the node can't route is none.
-        if self.served.yes || !self.surveyed || !self.memory.known() || !self.host.is_wired() {
+        if self.served.yes
+            || !self.surveyed
+            || !self.memory.known()
+            || mutant!("served/only-when-wired", !self.host.is_wired(), false)
+        {
             return;
         }
         let has = |family: &Family| {

@@ -20,6 +20,7 @@ use ipam_core::limits::conservative;
 use ipam_core::outcome::resume;
 use ipam_core::plan::{Memory, Report, Subnets};
 use ipam_core::{AttachmentKey, Block, BlockState, Eni, Lease, Phase, Timestamp};
+use mutant::mutant;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -33,7 +34,12 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         notices.add(Notice::StoreDamaged(damage.clone()), now);
     }
     // A store that lost something may have lost ENIs and blocks, too: then EC2 is asked first.
-    let whole = loaded.damage.is_empty() && loaded.facts.is_some() && !loaded.enis.is_empty();
+    let whole = mutant!(
+        "store/damage-asks-ec2-first",
+        loaded.damage.is_empty(),
+        true
+    ) && loaded.facts.is_some()
+        && !loaded.enis.is_empty();
     let known = loaded.same_boot && loaded.trusted && whole;
     // A run that died before its first commit in this boot left the last boot's ENIs as they were.
     let same_boot = loaded.same_boot && (loaded.facts.is_some() || !loaded.leases.is_empty());
@@ -43,25 +49,33 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         .map(|mut eni| {
             // Where tags are not looked at, none of them excludes.
             eni.excluded &= matches!(settings.policy.subnets, Subnets::Tagged { .. });
-            as_of_now(eni, same_boot)
+            as_of_now(eni, same_boot, now)
         })
         .collect();
     let blocks = wired_before(&enis, &loaded.leases);
     let cooldown = settings.policy.cooldown;
     // The clock was set back between two runs: an address rests no longer than from now on.
     for released in loaded.cooldowns.values_mut() {
-        released.at = released.at.min(now);
+        released.at = mutant!(
+            "clock/releases-of-the-future",
+            released.at.min(now),
+            released.at
+        );
     }
     let mut store = Datastore::restore(cooldown, enis, loaded.leases, loaded.cooldowns);
     store.restored_at(now);
-    if same_boot {
+    if mutant!("boot/wired-before-is-not-wired-now", same_boot, true) {
         store.set_wired(blocks);
     } else {
         // The next start in this boot must not take them for ready.
         store.touch_enis();
     }
     let mut memory = Memory::new(known, seed, now)
-        .forgetful(!loaded.damage.is_empty())
+        .forgetful(mutant!(
+            "store/damage-is-told-to-the-pool",
+            !loaded.damage.is_empty(),
+            false
+        ))
         .spread_out();
     resume(&mut store, &mut memory, now);
     let orphans = Watch::new(&settings, known, loaded.fleet, &mut memory, now);
@@ -84,6 +98,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         describing: false,
         asking_subnets: false,
         surveyed: false,
+        witnessed: false,
         surveying: false,
         sweeping: false,
         reading_metadata: false,
@@ -121,21 +136,39 @@ fn wired_before(enis: &[Eni], leases: &[Lease]) -> Vec<Block> {
         .collect();
     enis.iter()
         .flat_map(|e| e.blocks.keys().copied())
-        .filter(|block| used.iter().any(|ip| block.contains(*ip)))
+        .filter(|block| {
+            mutant!(
+                "start/only-blocks-in-use-were-wired",
+                used.iter().any(|ip| block.contains(*ip)),
+                true || used.iter().any(|ip| block.contains(*ip))
+            )
+        })
         .collect()
 }
 
-fn as_of_now(mut eni: Eni, same_boot: bool) -> Eni {
+fn as_of_now(mut eni: Eni, same_boot: bool, now: Timestamp) -> Eni {
     if !same_boot {
         // Its pods have gone with the boot. What is left waits for EC2's word, which need not be
         // held back for its lag where it names what we knew: boots may be quick.
         eni.blocks.retain(|_, state| *state != BlockState::Lost);
-        if eni.phase == Phase::Ready {
+        // How long ago its last call was no clock tells, since it may have been set meanwhile: what EC2
+        // does not name is gone only when EC2's lag is over from now on.
+        eni.written_at = now;
+        eni.in_doubt_since = eni.in_doubt_since.map(|_| now);
+        if mutant!(
+            "boot/enis-are-wired-anew",
+            eni.phase == Phase::Ready,
+            false && eni.phase == Phase::Ready
+        ) {
             eni.phase = Phase::Attached;
         }
     }
     for state in eni.blocks.values_mut() {
-        if *state == BlockState::Confirmed {
+        if mutant!(
+            "boot/blocks-wait-for-ec2",
+            *state == BlockState::Confirmed,
+            false && *state == BlockState::Confirmed
+        ) {
             *state = BlockState::Unconfirmed;
         }
     }
@@ -158,15 +191,20 @@ pub(super) fn drop_all(owner: &mut Owner, now: Timestamp) {
         .writes
         .extend(addresses.into_iter().map(Write::NoCooldown));
     let routed = owner.store.routed().clone();
-    owner.store = Datastore::new(owner.policy.cooldown);
+    owner.store = mutant!(
+        "store/another-instance",
+        Datastore::new(owner.policy.cooldown),
+        owner.store.clone()
+    );
     owner.store.replace_routed(routed, now);
 }
 
 impl Owner {
-    /// The kernel is a witness. What it routes to pods is in use, whatever the store says; a lease
-    /// whose address it routes to another pod's link is older than the truth.
+    /// The kernel is a witness. What it routes to pods is in use, whatever the store says; a lease that
+    /// was stored, and whose address it routes to another pod's link, is older than the truth. (Later in a
+    /// run that is another program's doing.)
     pub(super) fn learn_survey(&mut self, survey: Survey, now: Timestamp) {
-        let first = !self.surveyed;
+        let first = !std::mem::replace(&mut self.witnessed, true);
         self.surveying = false;
         self.surveyed = true;
         self.survey_retry.succeeded();
@@ -188,7 +226,7 @@ impl Owner {
             for key in wrong {
                 self.notices
                     .add(Notice::LeaseOfAnother(key.to_string()), now);
-                self.store.withdraw(&key);
+                mutant!("start/kernel-is-a-witness", self.store.withdraw(&key), None);
             }
         }
         // A link that is named as ours may be another program's; one with an address of ours is not.
@@ -202,10 +240,15 @@ impl Owner {
         if unowned > 0 {
             self.notices.add(Notice::UnknownPods(unowned), now);
         }
-        self.store.replace_routed(survey.pod_routes, now);
-        if first {
-            self.renamed_surveyed(now);
-        }
+        self.store.replace_routed(
+            mutant!(
+                "start/what-the-kernel-routes-is-in-use",
+                survey.pod_routes,
+                std::collections::BTreeMap::new()
+            ),
+            now,
+        );
+        self.renamed_surveyed(now);
         self.reroute.surveyed(&self.store, now);
         let absent: Vec<_> = self
             .store
@@ -216,7 +259,7 @@ impl Owner {
             .map(|e| e.handle)
             .collect();
         for handle in absent {
-            self.store.set_unready(handle);
+            mutant!("start/eni-without-link", self.store.set_unready(handle), ());
         }
         self.host.distrust();
     }

@@ -139,6 +139,7 @@ impl Owner {
             .chain(place)
             .chain([
                 Scope::NewEni,
+                Scope::Attach,
                 Scope::Describe,
                 Scope::Calls(Call::of(action)),
             ]);

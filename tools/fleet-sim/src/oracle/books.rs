@@ -18,10 +18,20 @@ pub(crate) struct Eni {
     pub(crate) own: Vec<IpAddr>,
     /// Secondary addresses and prefixes.
     pub(crate) blocks: Vec<IpNet>,
-    /// Card 0, index 0.
+    /// An instance's primary ENI.
     pub(crate) first: bool,
+    /// Network card, if it is attached.
+    pub(crate) card: u32,
     /// A node's daemon made it.
     pub(crate) made_by_node: bool,
+    /// The instance that a tag says it is of.
+    pub(crate) owner: Option<String>,
+    /// The cluster that a tag says it is of.
+    pub(crate) cluster: Option<String>,
+    /// Another account's.
+    pub(crate) foreign: bool,
+    /// Tagged to be left alone.
+    pub(crate) no_manage: bool,
     /// A Detach is under way.
     pub(crate) going: bool,
 }
@@ -44,9 +54,12 @@ pub(crate) fn enis(world: &World) -> Vec<Eni> {
     let now = world.time();
     let vpc = world.vpc();
     let nodes = vpc.nodes();
+    let account = vpc.spec().account_id.clone();
+    let primaries: Vec<_> = nodes.iter().filter_map(|n| n.primary_eni.clone()).collect();
     vpc.enis(now)
         .into_iter()
         .map(|e| {
+            let tag = |key: &str| e.tags.get(key).cloned();
             let attachment = e.attachment.as_ref();
             let node = attachment.and_then(|a| {
                 let node = nodes.iter().find(|n| n.instance == a.instance)?;
@@ -67,8 +80,13 @@ pub(crate) fn enis(world: &World) -> Vec<Eni> {
                 subnet: e.subnet.as_str().into(),
                 own: own.chain([e.private_ip.into()]).collect(),
                 blocks,
-                first: attachment.is_some_and(|a| (a.card, a.device_index) == (0, 0)),
+                first: primaries.contains(&e.id),
+                card: attachment.map_or(0, |a| a.card),
                 made_by_node: e.description.starts_with("aws-K8S-"),
+                owner: tag("node.k8s.amazonaws.com/instance_id"),
+                cluster: tag("cluster.k8s.amazonaws.com/name"),
+                foreign: e.owner != account,
+                no_manage: tag("node.k8s.amazonaws.com/no_manage").as_deref() == Some("true"),
                 going: attachment.is_some_and(|a| a.status == "detaching"),
             }
         })

@@ -1,18 +1,23 @@
 //! The troubled time of a scenario, and the quiet one after it.
 
+use super::cut::Cut;
 use super::dice::{self, Plan};
 use super::machine::Machine;
 use super::operator;
-use super::pods::Pod;
+use super::probe::Probes;
+use super::report;
+use super::runtime::{self, Pod};
 use super::trouble::{Trouble, fault, hold_ups};
+use super::wide::Breadth;
+use super::{change, ground};
 use crate::node::Node;
 use crate::oracle;
 use crate::rng::Rng;
 use crate::store::CommitFault;
 use crate::world::World;
 use ipam_core::{Block, EniId, EniView, Mac};
-use ipam_engine::ports::KernelEvent;
 use std::time::Duration;
+use vpc_model::Effect;
 
 /// How long peace lasts before the verdict: EC2 is asked for its word every half an hour, and
 /// twice for an absence; what a write without a given answer leaves behind is closed by then, too.
@@ -26,18 +31,20 @@ pub(super) const STEADY: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Chaos {
     world: World,
     plan: Plan,
+    cut: Cut,
     rng: Rng,
     pub(super) machines: Vec<Machine>,
     pods: u32,
     faults: Vec<u64>,
+    breadth: Breadth,
     /// EC2 calls that change something, by node, when the steady time began.
     pub(super) writes_before: Vec<u64>,
-    /// Nodes that EC2 refused something then: what they were waiting for may come.
+    /// Nodes that truly lacked something then, or had too much: what they were waiting for may come.
     pub(super) short_before: Vec<bool>,
 }
 
 impl Chaos {
-    pub(super) fn new(world: &World, plan: Plan, rng: Rng) -> Result<Self, String> {
+    pub(super) fn new(world: &World, plan: Plan, cut: Cut, rng: Rng) -> Result<Self, String> {
         let machines = plan
             .nodes
             .iter()
@@ -45,12 +52,28 @@ impl Chaos {
                 let node = Node::new(world, name).ok_or_else(|| format!("no node {name}"))?;
                 let goes_back = plan.may(Trouble::GoBack);
                 node.store.keep_past(if goes_back { 12 } else { 0 });
-                Ok(Machine::new(node, settings.clone(), kind))
+                if plan.may(Trouble::Kernel) {
+                    let dice = Rng::stream(world.seed, &format!("kernel {name}"));
+                    node.kernel.rage(dice);
+                }
+                Ok(Machine::new(
+                    node,
+                    settings.clone(),
+                    kind,
+                    (plan.dice, plan.habits),
+                ))
             })
             .collect::<Result<Vec<_>, String>>()?;
+        let mut dice = Rng::stream(plan.spec.seed, "keepers");
+        for machine in &machines {
+            runtime::crowd(&machine.site, machine.settings.egress, &mut dice);
+            tokio::spawn(runtime::keep(machine.site.clone(), dice.fork()));
+        }
         Ok(Self {
             world: world.clone(),
+            breadth: Breadth::new(&plan),
             plan,
+            cut,
             rng,
             machines,
             pods: 0,
@@ -84,16 +107,39 @@ impl Chaos {
     /// Things happen.
     pub(super) async fn rage(&mut self) {
         self.look_after(self.plan.fuses).await;
-        for _ in 0..self.plan.events {
+        for event in 0..self.plan.events {
+            // Random numbers of its own: it is the same whatever else happens or is cut.
+            self.rng = Rng::stream(self.world.seed, &format!("event {event}"));
             let most = u64::try_from(self.plan.gap.as_millis()).unwrap_or(1_000);
             let wait = self.rng.millis(5, most);
+            let trouble = Trouble::ALL[self.rng.weighted(&self.plan.weights)];
+            let details = self.rng.fork();
             self.wait(wait).await;
             if self.broken() {
                 return;
             }
-            let trouble = Trouble::ALL[self.rng.weighted(&self.plan.weights)];
+            if self.cut.skips(event) {
+                continue;
+            }
+            self.rng = details;
             self.make(trouble).await;
+            let fault = self.breadth.happen(event, &self.world, &mut self.machines);
+            if let Some(fault) = fault {
+                self.world.tell("EC2", || format!("{fault:?}"));
+                self.faults.push(self.world.vpc().add_fault(fault));
+            }
         }
+    }
+
+    /// From now on, until long after, what goes wrong may have its cause in it.
+    fn troubled(&self) {
+        let now = self.world.elapsed();
+        self.world.oracle().ledger.trouble = now;
+    }
+
+    /// How many events there are.
+    pub(super) const fn events(&self) -> u32 {
+        self.plan.events
     }
 
     /// A machine that is still there.
@@ -104,6 +150,9 @@ impl Chaos {
 
     async fn make(&mut self, trouble: Trouble) {
         let Some(at) = self.any() else { return };
+        if trouble != Trouble::Pods {
+            self.troubled();
+        }
         let rng = &mut self.rng;
         let machine = &mut self.machines[at];
         match trouble {
@@ -113,9 +162,13 @@ impl Chaos {
                 let mut settings = machine.settings.clone();
                 let change = rng.percent(60);
                 if change {
-                    let families = std::mem::take(&mut settings.policy.families);
+                    let before = settings.policy;
                     settings.policy = dice::policy(rng);
-                    settings.policy.families = families;
+                    settings.policy.families = before.families;
+                    settings.policy.subnets = before.subnets;
+                    change::more(rng, &self.plan, machine, &mut settings);
+                    let families = &settings.policy.families;
+                    settings.egress = self.plan.habits.other_egress(families, rng);
                 }
                 machine.restart(change.then_some(settings)).await;
                 let policy = &machine.settings.policy;
@@ -127,7 +180,10 @@ impl Chaos {
             Trouble::GoBack => machine.go_back(rng),
             Trouble::Terminate => machine.terminate(),
             Trouble::Ec2 => {
-                let fault = fault(rng);
+                let mut fault = fault(rng);
+                if let Effect::Stale { ms } = &mut fault.effect {
+                    *ms = (*ms).min(ground::stale_most(&self.plan));
+                }
                 self.world.tell("EC2", || format!("{fault:?}"));
                 self.faults.push(self.world.vpc().add_fault(fault));
             }
@@ -143,6 +199,9 @@ impl Chaos {
                 self.world
                     .tell(&machine.site.name, || format!("commits fail: {faults:?}"));
                 machine.site.store.fail(faults);
+                let mut oracle = self.world.oracle();
+                oracle.troubled(&machine.site.name);
+                oracle.pools.unwell.insert(machine.site.name.clone());
             }
             Trouble::Imds => self.imds(at),
             Trouble::Link => self.link(at).await,
@@ -159,19 +218,15 @@ impl Chaos {
         } else {
             self.rng.range(1, 6)
         };
+        let count = self.cut.pods(count);
         for _ in 0..count {
             self.pods += 1;
             let lifetime = match self.rng.percent(30) {
                 true => self.rng.millis(100, 4_000),
                 false => self.rng.millis(4_000, 200_000),
             };
-            let pod = Pod {
-                site: site.clone(),
-                name: format!("p{}", self.pods),
-                boot: site.boot(),
-                lifetime,
-                rng: self.rng.fork(),
-            };
+            let name = format!("p{}", self.pods);
+            let pod = Pod::new(site.clone(), name, lifetime, self.rng.fork());
             tokio::spawn(pod.live());
         }
     }
@@ -219,46 +274,46 @@ impl Chaos {
     }
 
     async fn kernel(&mut self, at: usize) {
-        let machine = &self.machines[at];
-        match self.rng.range(0, 2) {
-            0 => {
-                self.world
-                    .tell(&machine.site.name, || "the monitor lost events".into());
-                machine.node.kernel.tell(KernelEvent::Overrun).await;
-            }
-            1 => machine.node.kernel.fail_applies(self.rng.count(1, 3)),
-            _ => {
-                let takes = self.rng.millis(0, 3_000);
-                machine.node.kernel.set_apply_takes(takes);
-            }
+        let kernel = self.machines[at].node.kernel.clone();
+        for _ in 0..self.rng.range(1, 3) {
+            let bends = self.plan.daemons_stay() || self.plan.dice.allow("bent_at_start");
+            kernel.meddle(&mut self.rng, bends).await;
         }
     }
 
     /// No trouble any more; what is under way comes to its end.
     pub(super) async fn calm(&mut self) {
         self.world.tell("scenario", || "peace".into());
+        self.troubled();
         for id in std::mem::take(&mut self.faults) {
             self.world.vpc().remove_fault(id);
         }
         for machine in &mut self.machines {
             machine.settle(&mut self.rng).await;
         }
+        let begun = self.world.elapsed();
         let mut left = PEACE;
         let mut nap = Duration::from_millis(500);
+        let mut probes = Probes::new(&self.world, self.plan.spec.seed);
         while !left.is_zero() && !self.broken() {
             tokio::time::sleep(nap).await;
-            left -= nap;
             self.look_after(false).await;
+            let due = probes.due_in(self.world.elapsed());
+            if due == Some(Duration::ZERO) {
+                probes.send(&self.world, &self.machines).await;
+                nap = Duration::from_millis(250);
+            }
+            let now = self.world.elapsed();
+            left = PEACE.saturating_sub(now - begun);
             if left <= STEADY && self.writes_before.is_empty() {
                 self.writes_before = self.writes();
                 for machine in &self.machines {
-                    let shown = machine.node.snapshot().await;
-                    let short = shown.is_some_and(|s| !s.report.is_empty());
-                    self.short_before.push(short);
+                    self.short_before.push(report::is_unsettled(machine).await);
                 }
             }
             // The first minutes bring most of what there is to see.
             nap = (nap * 2).min(Duration::from_secs(60)).min(left);
+            nap = probes.due_in(now).map_or(nap, |due| nap.min(due));
         }
     }
 

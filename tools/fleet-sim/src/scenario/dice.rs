@@ -1,5 +1,8 @@
 //! What a seed stands for: the VPC, the nodes, their settings, and which troubles there are.
 
+use super::ground::{self, Ground};
+use super::known::Dice;
+use super::runtime::Habits;
 use super::trouble::Trouble;
 use crate::rng::Rng;
 use crate::settle::settings;
@@ -28,6 +31,12 @@ pub(super) struct Plan {
     pub(super) fuses: bool,
     /// Addresses that others have, scattered over the subnet.
     pub(super) strangers: u32,
+    /// Which kinds of trouble may come at all.
+    pub(super) dice: Dice,
+    /// Of the nodes' runtimes.
+    pub(super) habits: Habits,
+    /// What the VPC is like besides.
+    pub(super) ground: Ground,
 }
 
 impl Plan {
@@ -38,27 +47,46 @@ impl Plan {
             .is_some_and(|w| *w > 0)
     }
 
+    /// Whether every daemon runs from the beginning to the end.
+    pub(super) fn daemons_stay(&self) -> bool {
+        let ends = [
+            Trouble::Kill,
+            Trouble::Restart,
+            Trouble::GoBack,
+            Trouble::Reboot,
+        ];
+        !self.fuses && !ends.into_iter().any(|trouble| self.may(trouble))
+    }
+
     pub(super) fn words(&self) -> String {
         let nodes: Vec<String> = self
             .nodes
             .iter()
             .map(|(name, kind, s)| format!("{name}: {kind} {}", policy_words(&s.policy)))
             .collect();
-        let cidr = self.spec.subnets[0].cidr;
+        let subnets = self.spec.subnets.iter();
+        let subnets: Vec<String> = subnets
+            .map(|s| format!("{} {:?}", s.cidr, s.tags))
+            .collect();
         format!(
-            "{cidr}, {} strangers, reservations {:?}; {}; {} events",
+            "{}, {:?}, {} strangers, reservations {:?}; {}; {} events; {:?}",
+            subnets.join("; "),
+            self.ground,
             self.strangers,
             self.spec.subnets[0].reservations,
             nodes.join("; "),
-            self.events
+            self.events,
+            self.habits
         )
     }
 }
 
 pub(super) fn policy_words(p: &Policy) -> String {
     format!(
-        "{} warm eni {} ip {:?} min {:?} prefix {} max eni {:?} pods {:?} rest {:?}",
+        "{} of {:?} in {:?} warm eni {} ip {:?} min {:?} prefix {} max eni {:?} pods {:?} rest {:?}",
         if p.prefixes { "prefixes" } else { "addresses" },
+        p.families,
+        p.subnets,
         p.warm_eni,
         p.warm_ip,
         p.minimum_ip,
@@ -84,7 +112,7 @@ const TYPES: [&str; 7] = [
 pub const FAMILY_SEEDS: u64 = 1_000_000_000;
 
 /// The families of a seed's pods: not by dice, so that each has seeds of its own.
-fn families(seed: u64) -> Vec<Family> {
+pub(super) fn families(seed: u64) -> Vec<Family> {
     match seed / FAMILY_SEEDS % 3 {
         0 => Vec::from([Family::V4]),
         1 => Vec::from([Family::V6]),
@@ -102,14 +130,16 @@ fn of_families(kind: &mut String, policy: &mut Policy, families: &[Family]) {
 }
 
 /// Throws the dice.
-pub(super) fn throw(rng: &mut Rng, seed: u64) -> Plan {
+pub(super) fn throw(rng: &mut Rng, seed: u64, dice: Dice) -> Plan {
     let long = rng.percent(3);
+    let habits = Habits::throw(seed, dice);
     let nodes: Vec<(String, String, Settings)> = (0..*rng.pick(&[1, 1, 1, 2, 3]))
         .map(|n| {
             let mut kind = (*rng.pick(&TYPES)).to_owned();
             let mut policy = policy(rng);
             of_families(&mut kind, &mut policy, &families(seed));
             let settings = Settings {
+                egress: habits.egress(&policy.families),
                 orphans: OrphanScope::Cluster,
                 ..settings(policy)
             };
@@ -134,7 +164,7 @@ pub(super) fn throw(rng: &mut Rng, seed: u64) -> Plan {
             }
         })
         .collect();
-    Plan {
+    let mut plan = Plan {
         spec,
         nodes,
         events,
@@ -142,7 +172,12 @@ pub(super) fn throw(rng: &mut Rng, seed: u64) -> Plan {
         weights,
         fuses: rng.percent(60),
         strangers: if rng.percent(30) { rng.count(1, 60) } else { 0 },
-    }
+        dice,
+        habits,
+        ground: Ground::default(),
+    };
+    ground::lay(seed, dice, &mut plan);
+    plan
 }
 
 /// Warm targets and modes.
@@ -207,10 +242,8 @@ fn spec(rng: &mut Rng, seed: u64, nodes: &[(String, String, Settings)]) -> VpcSp
     };
     if rng.percent(25) {
         for class in ["describe", "mutate"] {
-            let bucket = BucketSpec {
-                capacity: f64::from(rng.count(2, 12)),
-                refill: f64::from(rng.count(2, 20)) / 10.0,
-            };
+            let capacity = f64::from(rng.count(2, 12));
+            let bucket = BucketSpec::full(capacity, f64::from(rng.count(2, 20)) / 10.0);
             spec.limits.buckets.insert(class.into(), bucket);
         }
     }

@@ -1,14 +1,20 @@
 //! A node of a scenario: what its pods need of it, and how its daemon comes and goes.
 
+use super::known::Dice;
+use super::runtime::{Book, Habits};
 use crate::kernel::Kernel;
 use crate::node::Node;
+use crate::oracle::{self, Living};
 use crate::rng::Rng;
 use crate::spool::Spool;
 use crate::store::Memory;
 use crate::world::World;
+use ipam_core::{Eni, Family, Intent, Phase};
 use ipam_engine::Settings;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What pods need of their node. Cheap to clone.
@@ -20,9 +26,20 @@ pub(super) struct Site {
     pub(super) spool: Spool,
     pub(super) store: Memory,
     pub(super) cooldown: Duration,
+    pub(super) habits: Habits,
+    pub(super) book: Book,
     boot: Arc<AtomicU64>,
     quiet: Arc<AtomicBool>,
     adds: Arc<AtomicU64>,
+    runs: Arc<AtomicU64>,
+    asks: Arc<Mutex<Asks>>,
+}
+
+/// What the settings of the daemon that runs ask for each pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asks {
+    pub(super) families: Vec<Family>,
+    pub(super) egress: Option<Family>,
 }
 
 impl Site {
@@ -31,9 +48,38 @@ impl Site {
         self.boot.load(Ordering::Relaxed)
     }
 
+    /// Whether refusals, and the time that probes take, are judged: what stands in the way of IPv6
+    /// prefixes and of odd runtimes the oracle does not know yet.
+    pub(super) fn judges_refusals(&self) -> bool {
+        self.habits.plain() && self.asks().families == [Family::V4]
+    }
+
     /// No trouble any more: pods that are not up give up.
     pub(super) fn quiet(&self) -> bool {
         self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// Changes with each start of the daemon.
+    pub(super) fn run(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn asks(&self) -> Asks {
+        let asks = self.asks.lock();
+        asks.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn starts(&self, settings: &Settings) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        // Where the node has no address of its own, they would lead nowhere.
+        let enis = oracle::enis(&self.world);
+        let first = |e: &&oracle::Eni| e.first && e.node.as_deref() == Some(&self.name);
+        let own = enis.iter().find(first).map_or(&[][..], |e| &e.own);
+        let leads = |family: &Family| own.iter().any(|ip| Family::of(*ip) == *family);
+        *self.asks.lock().unwrap_or_else(PoisonError::into_inner) = Asks {
+            families: settings.policy.families.clone(),
+            egress: settings.egress.filter(leads),
+        };
     }
 
     pub(super) fn count_add(&self) {
@@ -52,10 +98,16 @@ pub(super) struct Machine {
     pub(super) gone: bool,
     /// When the daemon that died is started again.
     restart_at: Option<Duration>,
+    pub(super) dice: Dice,
 }
 
 impl Machine {
-    pub(super) fn new(node: Node, settings: Settings, instance_type: &str) -> Self {
+    pub(super) fn new(
+        node: Node,
+        settings: Settings,
+        instance_type: &str,
+        (dice, habits): (Dice, Habits),
+    ) -> Self {
         let site = Site {
             world: node.world.clone(),
             name: node.name.clone(),
@@ -63,9 +115,13 @@ impl Machine {
             spool: node.spool.clone(),
             store: node.store.clone(),
             cooldown: settings.policy.cooldown,
+            habits,
+            book: Book::default(),
             boot: Arc::default(),
             quiet: Arc::default(),
             adds: Arc::default(),
+            runs: Arc::default(),
+            asks: Arc::default(),
         };
         Self {
             node,
@@ -74,10 +130,11 @@ impl Machine {
             instance_type: instance_type.into(),
             gone: false,
             restart_at: Some(Duration::ZERO),
+            dice,
         }
     }
 
-    fn tell(&self, what: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         self.site.world.tell(&self.site.name, what);
     }
 
@@ -110,7 +167,22 @@ impl Machine {
     fn start(&mut self, fuse: u64) {
         self.tell(|| format!("the daemon starts (fuse {fuse})"));
         self.restart_at = None;
+        self.site.starts(&self.settings);
+        if self.must_not_see_clock() {
+            self.node.clock.set(self.site.store.ahead());
+        }
         self.node.start_with_fuse(self.settings.clone(), fuse);
+    }
+
+    /// The system's clock was set since the last run, and what follows from that is a known fault.
+    fn must_not_see_clock(&self) -> bool {
+        let creates = |e: &Eni| matches!(e.intent, Some(Intent::Create { .. }));
+        let repeats = self.site.store.any_eni(creates);
+        // The oracle of refusals reads the times on the disk as they are; the daemon cuts those of the
+        // future down to its start.
+        let back = self.node.clock.ahead() < self.site.store.ahead();
+        let future = back && self.node.is_another_boot() && !self.site.store.resting().is_empty();
+        future || repeats && !self.dice.allow("repeated create")
     }
 
     fn restart_later(&mut self, rng: &mut Rng) {
@@ -179,6 +251,12 @@ impl Machine {
             lately || rng.percent(70) || self.site.store.is_damaged()
         };
         let name = self.site.name.clone();
+        if self.would_forget_served(|store| {
+            let _ = store.go_back(commits, false);
+        }) {
+            self.tell(|| "the store would forget the blocks of living pods".into());
+            return;
+        }
         // Plugins at work between answer and route: nothing witnesses what they were told.
         world
             .oracle()
@@ -188,13 +266,95 @@ impl Machine {
             return;
         };
         let then = world.elapsed().saturating_sub(back);
+        let leases = self.site.store.leases();
+        let leased = leases.into_iter().flat_map(|l| l.addresses).collect();
         world
             .oracle()
-            .went_back(world.elapsed(), &self.site.name, then);
+            .went_back(world.elapsed(), &self.site.name, then, &leased);
+        self.forget_unwitnessed();
         self.tell(|| {
             let how = if told { "and says so" } else { "in silence" };
             format!("the store comes back as it was {back:?} ago, {how}")
         });
+    }
+
+    /// Whether what would become of the store forgets the block of a pod on a further ENI.
+    fn would_forget_served(&self, loss: impl FnOnce(&Memory)) -> bool {
+        if self.dice.allow("lost_store_cuts_pods") {
+            return false;
+        }
+        let then = self.site.store.copy();
+        loss(&then);
+        let attached = |phase| matches!(phase, Phase::Attached | Phase::Ready | Phase::Leaving);
+        let knows = |ip: &IpAddr| {
+            let held = |e: &Eni| e.blocks.keys().any(|block| block.contains(*ip));
+            then.any_eni(|e| attached(e.phase) && held(e))
+        };
+        let oracle = self.site.world.oracle();
+        let ips = oracle.on_further_enis(&self.site.name);
+        !ips.iter().all(knows)
+    }
+
+    /// What pods were told whose leases are lost, and whose routes others have taken, nothing witnesses.
+    fn forget_unwitnessed(&self) {
+        let mut oracle = self.site.world.oracle();
+        let tables = self.site.kernel.tables();
+        let name = &self.site.name;
+        let witnessed = |l: &Living| !l.unstored || tables.witnesses(&l.ips, &l.host_if);
+        oracle
+            .living
+            .retain(|(on, _), l| on != name || witnessed(l));
+    }
+
+    /// The daemon dies, and one record of its store can't be read any more.
+    pub(super) fn lose_record(&mut self, rng: &mut Rng) {
+        self.node.kill();
+        self.restart_later(rng);
+        let at = usize::try_from(rng.range(0, 10_000)).unwrap_or(0);
+        if self.would_forget_served(|store| drop(store.lose(at))) {
+            self.tell(|| "the store would forget the blocks of living pods".into());
+            return;
+        }
+        let Some(record) = self.site.store.lose(at) else {
+            return;
+        };
+        let world = self.site.world.clone();
+        let now = world.elapsed();
+        world.oracle().lost(now, &self.site.name, &record);
+        self.forget_unwitnessed();
+        self.tell(|| format!("a record can't be read any more: {record:?}"));
+    }
+
+    /// The daemon dies, and its state directory is removed.
+    pub(super) fn lose_state(&mut self, rng: &mut Rng) {
+        self.node.kill();
+        self.restart_later(rng);
+        if self.would_forget_served(Memory::remove) {
+            self.tell(|| "the store would forget the blocks of living pods".into());
+            return;
+        }
+        let world = self.site.world.clone();
+        let name = &self.site.name;
+        {
+            let mut oracle = world.oracle();
+            oracle.living.retain(|(on, _), l| on != name || l.wired);
+            oracle.went_back(world.elapsed(), name, Duration::ZERO, &BTreeSet::new());
+        }
+        self.forget_unwitnessed();
+        self.site.store.remove();
+        self.tell(|| "the state directory is removed".into());
+    }
+
+    /// The node is made anew from an image of another one's disk.
+    pub(super) fn made_from(&mut self, image: &Memory, rng: &mut Rng) {
+        self.tell(|| "the node is made anew from another one's disk".into());
+        self.node.kill();
+        self.site.store.become_copy_of(image);
+        let (world, name) = (self.site.world.clone(), self.site.name.clone());
+        world
+            .oracle()
+            .went_back(world.elapsed(), &name, Duration::ZERO, &BTreeSet::new());
+        self.reboot(rng);
     }
 
     /// No trouble any more: a daemon runs, and lives.
@@ -203,9 +363,7 @@ impl Machine {
         self.site.store.heal();
         self.node.mood.clear();
         self.node.road.clear();
-        self.node.kernel.show_all();
-        self.node.kernel.fail_applies(0);
-        self.node.kernel.set_apply_takes(Duration::ZERO);
+        self.node.kernel.calm();
         if self.gone {
             return;
         }

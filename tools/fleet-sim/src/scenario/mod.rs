@@ -3,17 +3,28 @@
 //! The same seed gives the same story, byte for byte. Nothing here decides by what the daemon thinks:
 //! only by dice, by what a runtime or an operator would see, and by virtual time.
 
+mod change;
 mod chaos;
+mod cut;
 mod dice;
+mod ground;
+mod known;
 mod machine;
 mod operator;
-mod pods;
+pub(crate) mod places;
+mod probe;
+mod report;
+mod runtime;
 mod trouble;
 mod verdict;
+mod waiting;
+mod wide;
 
+pub use cut::Cut;
 pub use dice::FAMILY_SEEDS;
+pub use known::{Dice, KNOWN_FAULTS, KNOWN_SEEDS, KnownFault};
 
-use crate::oracle::Breach;
+use crate::oracle::{Breach, Promise};
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::world::World;
@@ -36,6 +47,8 @@ pub struct Report {
     pub adds: u64,
     /// EC2 calls that were made.
     pub calls: u64,
+    /// Events that were to happen, those that were cut among them.
+    pub events: u32,
 }
 
 /// Plays the scenario of a seed; `told` keeps its story.
@@ -44,6 +57,15 @@ pub struct Report {
 /// Never by what a daemon does: its panics are breaches.
 #[must_use]
 pub fn play(seed: u64, told: bool) -> Report {
+    play_with(seed, told, Dice::default(), &Cut::default())
+}
+
+/// As [`play`], with a choice of dice, and without what is cut.
+///
+/// # Panics
+/// As [`play`].
+#[must_use]
+pub fn play_with(seed: u64, told: bool, dice: Dice, cut: &Cut) -> Report {
     let story = if told {
         Story::told()
     } else {
@@ -56,6 +78,7 @@ pub fn play(seed: u64, told: bool) -> Report {
         lasted: Duration::ZERO,
         adds: 0,
         calls: 0,
+        events: 0,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,7 +86,7 @@ pub fn play(seed: u64, told: bool) -> Report {
             .start_paused(true)
             .build()
             .map_err(|e| e.to_string())?;
-        runtime.block_on(scene(seed, story.clone(), &mut report))
+        runtime.block_on(scene(seed, dice, cut, story.clone(), &mut report))
     }));
     let failure = match result {
         Ok(Ok(())) => None,
@@ -72,7 +95,7 @@ pub fn play(seed: u64, told: bool) -> Report {
     };
     report.breaches.extend(failure.map(|what| Breach {
         at: report.lasted,
-        promise: "the engine does not panic",
+        promise: Promise::NoPanic,
         what,
     }));
     report.story = story.lines();
@@ -85,21 +108,34 @@ fn panic_words(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("without words").to_owned()
 }
 
-async fn scene(seed: u64, story: Story, report: &mut Report) -> Result<(), String> {
+async fn scene(
+    seed: u64,
+    dice: Dice,
+    cut: &Cut,
+    story: Story,
+    report: &mut Report,
+) -> Result<(), String> {
     let mut rng = Rng::new(seed);
-    let plan = dice::throw(&mut rng, seed);
+    let plan = dice::throw(&mut rng, seed, dice);
     let world = World::with_story(plan.spec.clone(), story).map_err(|e| e.to_string())?;
+    world.oracle().dice = dice;
     world.tell("scenario", || plan.words());
+    world.oracle().rates.lax = !dice.allow("hot loop");
     operator::fragment(&world, &plan, &mut rng);
+    ground::tell_oracle(&world, &plan);
+    ground::tell_oracle(&world, &plan);
+    let neighbours = ground::populate(&world, &plan, seed);
     // Instances boot, and what Describe shows has caught up with them.
     tokio::time::sleep(Duration::from_secs(120)).await;
-    let mut chaos = chaos::Chaos::new(&world, plan, rng)?;
+    let mut chaos = chaos::Chaos::new(&world, plan, cut.clone(), rng)?;
+    report.events = chaos.events();
     chaos.rage().await;
     if world.oracle().breaches.is_empty() {
         chaos.calm().await;
     }
     if world.oracle().breaches.is_empty() {
         verdict::judge(&world, &chaos).await;
+        ground::judge(&world, &chaos, &neighbours);
     }
     report.lasted = world.elapsed();
     report.adds = chaos.machines.iter().map(machine::Machine::adds).sum();

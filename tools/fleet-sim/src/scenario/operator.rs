@@ -45,7 +45,7 @@ pub(super) fn meddle(world: &World, node: &str, rng: &mut Rng) {
     let all = oracle::enis(world);
     let on: Vec<&Eni> = all
         .iter()
-        .filter(|e| e.node.as_deref() == Some(node))
+        .filter(|e| e.node.as_deref() == Some(node) && !e.no_manage && !e.foreign)
         .collect();
     if on.is_empty() {
         return;
@@ -94,7 +94,7 @@ fn unassign(world: &World, node: &str, eni: &Eni, rng: &mut Rng) {
 fn assign(world: &World, eni: &Eni, rng: &mut Rng) {
     let wanted = if rng.percent(50) {
         WantedV4 {
-            address_count: Some(1),
+            address_count: Some(rng.count(1, 4)),
             ..WantedV4::default()
         }
     } else {
@@ -110,6 +110,10 @@ fn assign(world: &World, eni: &Eni, rng: &mut Rng) {
     };
     if let Ok(response) = call(world, Action::AssignPrivateIpAddresses(request)) {
         tell(world, || format!("gives {} {response:?}", eni.id));
+        let all = oracle::enis(world);
+        let mut oracle = world.oracle();
+        oracle.given_by_hand(&eni.id);
+        oracle.counts_slots(world.elapsed(), &all);
     }
 }
 
@@ -125,7 +129,11 @@ fn detach(world: &World, node: &str, eni: &Eni, rng: &mut Rng, delete: bool) {
         return;
     }
     tell(world, || format!("detaches {}", eni.id));
-    world.oracle().taken_by_hand(node, &eni.blocks);
+    {
+        let mut oracle = world.oracle();
+        oracle.taken_by_hand(node, &eni.blocks);
+        oracle.pools.unplugged.insert(eni.id.clone());
+    }
     if delete {
         let (world, id) = (world.clone(), eni.id.clone());
         let wait = rng.millis(6_000, 20_000);

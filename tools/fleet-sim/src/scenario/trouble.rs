@@ -29,7 +29,7 @@ pub(super) enum Trouble {
     Link,
     /// Commits fail.
     Disk,
-    /// The kernel loses events, or can't be wired.
+    /// Other programs change the kernel; it loses events, takes its time, refuses.
     Kernel,
     /// An instance ends.
     Terminate,
@@ -58,7 +58,8 @@ impl Trouble {
             Self::Kill | Self::Restart => 8,
             Self::Ec2 => 14,
             Self::Road | Self::Imds | Self::Operator | Self::Disk => 5,
-            Self::GoBack | Self::Link | Self::Kernel => 4,
+            Self::GoBack | Self::Link => 4,
+            Self::Kernel => 12,
             Self::Reboot => 3,
             Self::Terminate => 1,
         }

@@ -2,17 +2,21 @@
 //! what it was told. By the model's books and numbers of its own, not by the planner's.
 
 use super::chaos::Chaos;
+use super::known::RENAMED_DEL_FORGOTTEN;
 use super::machine::Machine;
-use super::operator;
-use crate::oracle::{self, Eni};
+use super::report;
+use super::waiting::Waiting;
+use super::{operator, places};
+use crate::oracle::truth::{Account, Matter};
+use crate::oracle::{self, Eni, Promise, refusals};
 use crate::world::World;
-use ipam_core::{BlockState, Family, Lease, Phase};
+use ipam_core::{AttachmentKey, BlockState, Family, Lease, Phase};
 use ipam_engine::Snapshot;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
-use vpc_model::request::{Action, CreateNetworkInterface, DeleteNetworkInterface, Describe};
+use vpc_model::request::{Action, Describe};
 use vpc_model::response::InstanceType;
 use vpc_model::{Response, ViolationClass};
 
@@ -28,15 +32,15 @@ pub(super) async fn judge(world: &World, chaos: &Chaos) {
             steady[at] != chaos.writes_before.get(at).copied().unwrap_or_default() && !short;
         Judge::new(world, machine, wrote).judge().await;
     }
-    books(world, chaos);
+    books(world, &chaos.machines);
 }
 
 /// The model's books. What nodes that are gone or forgot left behind, the others' sweep deletes, if
 /// any are left.
-fn books(world: &World, chaos: &Chaos) {
+fn books(world: &World, machines: &[Machine]) {
     let now = world.time();
     let at = world.elapsed();
-    let nobody = chaos.machines.iter().all(|m| m.gone);
+    let nobody = machines.iter().all(|m| m.gone);
     let violations = world.vpc().books(now);
     for v in violations {
         let leak = v.class == ViolationClass::LeakedEni;
@@ -50,12 +54,10 @@ fn books(world: &World, chaos: &Chaos) {
                     .is_some_and(|id| v.detail.contains(id.as_str()))
             })
         };
-        if leak && (nobody || chaos.machines.iter().any(pods_on)) {
+        if leak && (nobody || machines.iter().any(pods_on)) {
             continue;
         }
-        world
-            .oracle()
-            .breach(at, "the books of the VPC are clean", v.detail);
+        world.oracle().breach(at, Promise::BooksAreClean, v.detail);
     }
 }
 
@@ -96,7 +98,7 @@ impl<'a> Judge<'a> {
         self.leases = self.machine.site.store.leases();
     }
 
-    fn breach(&self, promise: &'static str, what: String) {
+    fn breach(&self, promise: Promise, what: String) {
         let now = self.world.elapsed();
         let what = format!("{}: {what}", self.machine.site.name);
         self.world.oracle().breach(now, promise, what);
@@ -105,12 +107,19 @@ impl<'a> Judge<'a> {
     async fn judge(mut self) {
         let asked = tokio::time::timeout(Duration::from_secs(5), self.machine.node.snapshot());
         let Ok(Some(snapshot)) = asked.await else {
-            self.breach("a daemon answers in peace", "no answer to Inspect".into());
+            self.breach(Promise::AnswersInPeace, "no answer to Inspect".into());
             return;
         };
         self.world
             .tell(&self.machine.site.name, || format!("{snapshot:?}"));
         self.pods();
+        let crowded = self.is_crowded();
+        if snapshot.parked > 0 && !crowded {
+            self.breach(
+                Promise::NothingHalfWay,
+                format!("{} ADDs wait", snapshot.parked),
+            );
+        }
         // A try that EC2 refuses time and again may be under way just now, and just then.
         let mut half_way = self.half_way(&snapshot);
         for pause in [25, 37, 41] {
@@ -122,32 +131,41 @@ impl<'a> Judge<'a> {
             half_way = self.half_way(&snapshot);
         }
         for what in half_way {
-            self.breach("nothing is half-way in the end", what);
+            self.breach(Promise::NothingHalfWay, what);
         }
         self.agrees();
         self.targets(&snapshot);
+        report::judge(self.machine).await;
         self.probe(&snapshot).await;
     }
 
     /// Every pod has its lease and its route, and there is no lease without a pod.
     fn pods(&self) {
         let name = &self.machine.site.name;
-        let mut living: BTreeSet<(String, IpAddr)> = BTreeSet::new();
+        let mut living: BTreeSet<(AttachmentKey, IpAddr)> = BTreeSet::new();
         let pods = self.world.oracle().living.clone();
-        for ((on, sandbox), pod) in pods.iter().filter(|((on, _), _)| on == name) {
-            living.extend(pod.ips.iter().map(|ip| (sandbox.clone(), *ip)));
-            let has = |l: &Lease| l.key.container_id == *sandbox && pod.is_of(l);
+        for ((on, key), pod) in pods.iter().filter(|((on, _), _)| on == name) {
+            living.extend(pod.ips.iter().map(|ip| (key.clone(), *ip)));
+            let has = |l: &Lease| l.key == *key && pod.is_of(l);
             if !pod.unstored && !self.leases.iter().any(has) {
-                let what = format!("{sandbox} on {on} has {:?} and no lease", pod.ips);
-                self.breach("a living pod keeps its lease", what);
+                let what = format!("{key} on {on} has {:?} and no lease", pod.ips);
+                self.breach(Promise::PodKeepsLease, what);
             }
         }
         for lease in &self.leases {
+            let key = &lease.key;
+            let pod = (name.clone(), key.clone());
+            let oracle = self.world.oracle();
+            let known = !oracle.dice.allow(RENAMED_DEL_FORGOTTEN)
+                && oracle.ledger.renamed_before_start(&pod);
+            drop(oracle);
+            if known {
+                continue;
+            }
             for ip in &lease.addresses {
-                let id = &lease.key.container_id;
-                if !self.forgetful && !living.contains(&(id.clone(), *ip)) {
-                    let what = format!("{id} has a lease on {ip} and is gone");
-                    self.breach("a lease ends with its pod", what);
+                if !self.forgetful && !living.contains(&(key.clone(), *ip)) {
+                    let what = format!("{key} has a lease on {ip} and is gone");
+                    self.breach(Promise::LeaseEndsWithPod, what);
                 }
             }
         }
@@ -156,8 +174,9 @@ impl<'a> Judge<'a> {
     /// Nothing is under way.
     fn half_way(&self, snapshot: &Snapshot) -> Vec<String> {
         let mut found = Vec::new();
-        if snapshot.parked > 0 {
-            found.push(format!("{} ADDs wait", snapshot.parked));
+        if snapshot.totals.cooling > 0 {
+            let resting = self.machine.site.store.resting();
+            found.push(format!("{} rest", resting.len()));
         }
         for eni in self.machine.site.store.enis() {
             // What was taken from under living pods stays until they end; leases that came back with
@@ -204,7 +223,7 @@ impl<'a> Judge<'a> {
         let theirs: BTreeSet<String> = self
             .on
             .iter()
-            .filter(|e| !lost(&e.id))
+            .filter(|e| !lost(&e.id) && !e.foreign)
             .map(|e| list((e.id.clone(), e.blocks.iter().copied().collect())))
             .collect();
         if ours != theirs && !broken {
@@ -213,7 +232,7 @@ impl<'a> Judge<'a> {
                 ours.difference(&theirs).collect::<Vec<_>>(),
                 theirs.difference(&ours).collect::<Vec<_>>()
             );
-            self.breach("the daemon knows what EC2 gave", what);
+            self.breach(Promise::KnowsWhatEc2Gave, what);
         }
     }
 
@@ -223,15 +242,31 @@ impl<'a> Judge<'a> {
         let wanted = self.machine.settings.policy.families.contains(&Family::V6);
         let blocks = self.on.iter().flat_map(|eni| &eni.blocks);
         let held = blocks.filter(|net| net.addr().is_ipv6()).count();
-        let excused = self.forgetful || !snapshot.report.is_empty();
+        let excused = self.forgetful || self.excuses(snapshot, Matter::Short(Family::V6));
         if wanted && held == 0 && !excused {
             let what = format!("no IPv6 prefix; {}", snapshot.report.join("; "));
-            self.breach("a node has its IPv6 prefix", what);
+            self.breach(Promise::HasIpv6Prefix, what);
         }
     }
 
+    /// Whether the report says truly why this is so.
+    fn excuses(&self, snapshot: &Snapshot, matter: Matter) -> bool {
+        report::excuses(&self.machine.site, &snapshot.notes, matter)
+    }
+
     fn total(&self) -> u32 {
-        self.on.iter().map(capacity).sum()
+        self.counting().iter().map(|eni| capacity(eni)).sum()
+    }
+
+    /// ENIs whose addresses are pods' to have.
+    fn counting(&self) -> Vec<&Eni> {
+        let subnets = &self.machine.settings.policy.subnets;
+        let counts = |eni: &&Eni| !eni.no_manage && places::counts(self.world, subnets, eni);
+        self.on.iter().filter(counts).collect()
+    }
+
+    fn retagged(&self) -> bool {
+        self.world.oracle().retagged
     }
 
     /// As many addresses as the settings ask for, or a reason; and no more.
@@ -244,16 +279,17 @@ impl<'a> Judge<'a> {
         let Some(kind) = instance_type(self.world, &self.machine.instance_type) else {
             return;
         };
+        let counting = self.counting();
         // Those on what was taken by hand stand in nothing that counts.
         let stands = |l: &&Lease| {
-            let mut nets = self.on.iter().flat_map(|e| &e.blocks);
+            let mut nets = counting.iter().flat_map(|e| of_v4(e));
             nets.any(|net| l.addresses.iter().any(|ip| net.contains(ip)))
         };
         let used = self.leases.iter().filter(stands).count();
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         let busy = snapshot.totals.held + snapshot.totals.cooling;
         let prefixes = policy.prefixes && kind.has_prefixes();
-        let slots = kind.ipv4_per_eni - 1;
+        let slots = self.slots(&kind);
         let enis = kind.card_enis[0].min(policy.max_eni.unwrap_or(u32::MAX).max(1));
         let by_address = policy.warm_ip.is_some() || policy.minimum_ip.is_some();
         let wanted = if by_address {
@@ -266,27 +302,32 @@ impl<'a> Judge<'a> {
         let wanted = wanted.min(policy.max_pods.unwrap_or(u32::MAX)).max(used);
         let total = self.total();
         let count = u32::try_from(self.on.len()).unwrap_or(u32::MAX);
-        let full = count >= enis && self.on.iter().all(|e| filled(e) >= slots);
+        let full = count >= enis && counting.iter().all(|e| filled(e) >= slots);
         let room = self.room();
         // Leases that came back with an older store, and slots that a person filled, count for more
         // than they bring; and what EC2 refuses has its reason in the report.
-        let excused = self.forgetful || !snapshot.report.is_empty();
+        let short = self.excuses(snapshot, Matter::Short(Family::V4));
+        let excused = self.forgetful || short || self.retagged();
         if total < wanted && !full && room && !excused {
             let what = format!(
                 "{total} addresses of {wanted}, {count} of {enis} ENIs; {}",
                 snapshot.report.join("; ")
             );
-            self.breach("the pool reaches its target", what);
+            self.breach(Promise::ReachesTarget, what);
         }
         // Where a subnet has no /28, a single address gives way now and then to try again.
-        if self.wrote && room && !full && snapshot.report.is_empty() {
+        let spare = self.excuses(snapshot, Matter::Surplus);
+        if self.wrote && !self.retagged() && room && !full && !short && !spare {
             let what = format!("it wrote to EC2; {}", snapshot.report.join("; "));
-            self.breach("a settled pool writes nothing to EC2", what);
+            self.breach(Promise::SettledPoolIsQuiet, what);
         }
         // A pool of mixed kinds, or one that EC2 refuses something, may have more than it needs.
         let right = |b: &IpNet| (b.prefix_len() < 32) == prefixes;
         let mixed = self.on.iter().any(|e| !of_v4(e).all(right));
-        if self.forgetful || busy > 0 || mixed || !snapshot.report.is_empty() {
+        // Targets in whole ENIs are by the type's table, where this instance's ENIs carry less, too.
+        let name = &self.machine.site.name;
+        let fewer = self.world.oracle().pools.carries.contains_key(name) && short;
+        if self.forgetful || busy > 0 || mixed || spare || fewer || self.retagged() {
             return;
         }
         let whole = !by_address && !prefixes;
@@ -297,7 +338,7 @@ impl<'a> Judge<'a> {
                     idle.0,
                     snapshot.report.join("; ")
                 );
-                self.breach("a surplus is given back", what);
+                self.breach(Promise::SurplusGoesBack, what);
                 return;
             }
         }
@@ -310,7 +351,7 @@ impl<'a> Judge<'a> {
             self.leases.iter().any(leased)
         };
         let mut idle = Vec::new();
-        for eni in &self.on {
+        for eni in self.counting() {
             let empty = !of_v4(eni).any(used);
             if empty && !eni.first && eni.made_by_node {
                 idle.push((eni.id.clone(), capacity(eni)));
@@ -324,48 +365,77 @@ impl<'a> Judge<'a> {
         idle
     }
 
+    /// IPv4 slots of an ENI besides its own address.
+    fn slots(&self, kind: &InstanceType) -> u32 {
+        let oracle = self.world.oracle();
+        let carries = oracle.pools.carries.get(&self.machine.site.name);
+        carries.map_or(kind.ipv4_per_eni, |(_, ipv4)| *ipv4) - 1
+    }
+
+    /// Whether pods need a node-local address beside their own, and none is left: then ADDs wait, and
+    /// are refused, whatever EC2 has given.
+    fn is_crowded(&self) -> bool {
+        let site = &self.machine.site;
+        let family = site.asks().egress;
+        let account = Account::of(site.place());
+        let full = |family| account.is_some_and(|account| refusals::is_full(&account, family));
+        family.is_some_and(full)
+    }
+
+    /// Addresses that the next pod can have at once: both of its families are there.
+    fn free(&self, snapshot: &Snapshot) -> u32 {
+        if self.is_crowded() {
+            return 0;
+        }
+        let six = self.machine.settings.policy.families.contains(&Family::V6);
+        let counting = self.counting();
+        let mut blocks = counting.iter().flat_map(|eni| &eni.blocks);
+        match six && !blocks.any(|net| net.addr().is_ipv6()) {
+            true => 0,
+            false => snapshot.totals.free,
+        }
+    }
+
     /// Whether the subnet could still give an ENI with one address: tried, by hand.
     fn room(&self) -> bool {
         let Some(first) = self.on.iter().find(|e| e.first) else {
             return false;
         };
-        let request = CreateNetworkInterface {
-            subnet: Some(first.subnet.as_str().into()),
-            v4: vpc_model::request::WantedV4 {
-                address_count: Some(1),
-                ..Default::default()
-            },
-            ..CreateNetworkInterface::default()
-        };
-        let answer = operator::call(self.world, Action::CreateNetworkInterface(request));
-        let Ok(Response::Created { eni, .. }) = answer else {
-            return false;
-        };
-        let request = DeleteNetworkInterface { eni: eni.id };
-        operator::call(self.world, Action::DeleteNetworkInterface(request)).is_ok()
+        let subnets = &self.machine.settings.policy.subnets;
+        let admitted = places::admitted(self.world, subnets, first);
+        admitted
+            .iter()
+            .any(|subnet| places::gives(self.world, subnet))
     }
 
     /// A pod that can get an address gets it, at once if there is a free one.
     async fn probe(&self, snapshot: &Snapshot) {
         let begun = self.world.elapsed();
-        let answer = self
-            .machine
-            .node
-            .add(1_000_000, Duration::from_secs(60))
-            .await;
+        let free = self.free(snapshot);
+        let (number, timeout) = (1_000_000, Duration::from_secs(60));
+        let site = &self.machine.site;
+        let waiting = Waiting::begin(site, &crate::node::request(number, timeout));
+        let answer = self.machine.node.add(number, timeout).await;
+        match &answer {
+            Ok(wiring) => waiting.end(site, Some(&Ok(wiring.clone()))),
+            Err(Some(refusal)) => waiting.end(site, Some(&Err(refusal.clone()))),
+            Err(None) => waiting.end(site, None),
+        }
         let took = self.world.elapsed() - begun;
         match answer {
-            Ok(_) if snapshot.totals.free > 0 && took > Duration::from_millis(10) => {
-                let what = format!("it took {took:?} with {} free", snapshot.totals.free);
-                self.breach("a warm pool answers at once", what);
+            Ok(_) if free > 0 && took > Duration::from_millis(10) => {
+                let what = format!("it took {took:?} with {free} free");
+                self.breach(Promise::WarmPoolAnswersAtOnce, what);
             }
             Ok(_) => {}
-            Err(refusal) if snapshot.totals.free > 0 => {
-                let what = format!("{refusal:?} with {} free", snapshot.totals.free);
-                self.breach("a pod that can get an address gets it", what);
+            // Pods of the last probe come still, and one of them may have had the last of a range.
+            Err(refusal) if free > 0 && !self.is_crowded() => {
+                let what = format!("{refusal:?} with {free} free");
+                self.breach(Promise::GetsAddressIfItCan, what);
             }
-            Err(Some(refusal)) if !refusal.cause.is_empty() && !refusal.message.is_empty() => {}
-            Err(refusal) => self.breach("a refusal carries a cause", format!("{refusal:?}")),
+            // Whether it is right is the oracle's of refusals.
+            Err(Some(_)) => {}
+            Err(None) => self.breach(Promise::AnswersInPeace, "no daemon answers an ADD".into()),
         }
     }
 }
@@ -394,3 +464,6 @@ fn instance_type(world: &World, name: &str) -> Option<InstanceType> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

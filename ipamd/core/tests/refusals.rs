@@ -1,0 +1,98 @@
+//! What EC2 refuses for good: an instance that takes no ENI, an ENI that takes fewer addresses than the
+//! table says, an ENI that is not known a moment after it was made.
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used)] // tests fail by panicking
+
+mod common;
+
+use common::World;
+use ipam_core::Phase;
+use ipam_core::cloud::ErrorClass;
+use ipam_core::plan::{Action, Policy};
+
+fn calls(world: &World, name: &str) -> u32 {
+    world.calls.get(name).copied().unwrap_or(0)
+}
+
+/// A node that wants a second ENI.
+fn short_of_one(class: ErrorClass) -> World {
+    let policy = Policy {
+        minimum_ip: Some(12),
+        ..Policy::default()
+    };
+    let mut world = World::new("m5.large", policy);
+    world.attach_refused = Some(class);
+    world
+}
+
+#[test]
+fn a_refused_attach_is_tried_again_in_minutes_not_in_seconds() {
+    for class in [
+        ErrorClass::InstanceFull,
+        ErrorClass::Other,
+        ErrorClass::NotFound,
+        ErrorClass::WrongState,
+        ErrorClass::AccountFull,
+    ] {
+        let mut world = short_of_one(class);
+        world.run_for(120);
+        let (first, attaches) = (calls(&world, "create"), calls(&world, "attach"));
+        assert!(attaches > 0, "{class:?}: never tried");
+        assert!(first <= 8, "{class:?}: {first} ENIs in two minutes");
+        world.run_for(3_600);
+        let later = calls(&world, "create") - first;
+        assert!(later <= 30, "{class:?}: {later} ENIs in an hour");
+        // What was made for nothing is deleted.
+        let left = world.ec2.values().filter(|e| e.ours).count();
+        assert!(left <= 1, "{class:?}: {left} ENIs lie about");
+        // The instance takes one again: it is tried within the longest wait.
+        world.attach_refused = None;
+        world.run_for(700);
+        let ready = world.store.enis().values();
+        let ready = ready.filter(|e| e.phase == Phase::Ready).count();
+        assert_eq!(ready, 2, "{class:?}: {:?}", world.plan().report);
+    }
+}
+
+/// EC2's other servers may not know yet what one of them has just made.
+#[test]
+fn an_eni_that_is_not_found_a_moment_after_it_was_made_is_not_forgotten() {
+    let mut world = short_of_one(ErrorClass::NotFound);
+    world.describe_after(0);
+    let create = world.planned(|a| matches!(a, Action::Create { .. }));
+    world.carry_out(&create);
+    world.run_for(8);
+    assert!(calls(&world, "attach") > 0);
+    assert_eq!(calls(&world, "create"), 1);
+    world.attach_refused = None;
+    world.run_for(60);
+    assert_eq!(calls(&world, "create"), 1, "a second ENI for the first");
+    assert_eq!(world.ec2.len(), 2);
+    let attached = world.ec2.values().all(|e| e.attachment.is_some());
+    assert!(attached, "{:?}", world.ec2);
+}
+
+#[test]
+fn enis_that_take_fewer_addresses_than_the_table_says_are_filled() {
+    for (slots, slots_by_attach) in (1..9).flat_map(|n| [(n, false), (n, true)]) {
+        let policy = Policy {
+            minimum_ip: Some(3 * slots),
+            ..Policy::default()
+        };
+        let mut world = World::new("m5.large", policy);
+        world.slots_max = Some(slots);
+        world.slots_by_attach = slots_by_attach;
+        world.run_for(1_200);
+        let held: usize = world.ec2.values().map(|e| e.blocks.len()).sum();
+        assert_eq!(
+            held,
+            3 * slots as usize,
+            "{slots} slots: {:?}",
+            world.plan().report
+        );
+        let asked = calls(&world, "create") + calls(&world, "assign");
+        assert!(asked <= 60, "{slots} slots: {asked} calls");
+        world.run_for(3_600);
+        let more = calls(&world, "create") + calls(&world, "assign") - asked;
+        assert!(more <= 24, "{slots} slots: {more} calls when it was full");
+    }
+}
