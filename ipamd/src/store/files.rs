@@ -1,22 +1,99 @@
 //! Files beside the database: the lock, the count of commits, and what was put aside.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How many damaged databases are kept for a person.
+/// How many damaged databases are kept for a person, beside the newest with leases.
 const KEPT: usize = 3;
 
-/// Makes the directory, for us alone.
+/// Makes the directory, for us alone, also where it was there: records name pods and their addresses. One
+/// that is everybody's by its sticky bit, like `/tmp`, stays so.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(dir)
+        .create(dir)?;
+    let mode = fs::metadata(dir)?.permissions().mode();
+    if mode & STICKY == 0 && mode & 0o777 != 0o700 {
+        fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+const STICKY: u32 = 0o1000;
+
+/// Takes everybody else's access from the files of ours in the directory, which sled and an earlier
+/// version made as the process's umask had it.
+pub(super) fn close_to_others(dir: &Path) -> io::Result<()> {
+    for name in ["lock", "commits"] {
+        let path = dir.join(name);
+        if path.try_exists()? {
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        }
+    }
+    close_below(&dir.join("db"))
+}
+
+fn close_below(dir: &Path) -> io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            close_below(&entry.path())?;
+        } else if kind.is_file() {
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that a database takes when it is made: sled sets its first segments up at once.
+const ROOM: usize = 1 << 20;
+/// Descriptors and threads that it takes.
+const DESCRIPTORS: usize = 8;
+const THREADS: usize = 2;
+
+/// Whether the system has what a database needs: room, descriptors and threads. What is made to try is
+/// gone afterwards.
+pub(super) fn try_resources(dir: &Path) -> Result<(), String> {
+    let path = dir.join("try");
+    let room = fs::write(&path, vec![0_u8; ROOM]).and_then(|()| File::open(&path)?.sync_all());
+    let descriptors = room.as_ref().map_or(Ok(()), |()| {
+        let open = (0..DESCRIPTORS).map(|_| File::open(&path));
+        open.collect::<io::Result<Vec<_>>>().map(drop)
+    });
+    // Nothing else is known by this name, and the next try writes over it.
+    let _ = fs::remove_file(&path);
+    room.map_err(|error| format!("{} can't be written: {error}", dir.display()))?;
+    descriptors.map_err(|error| format!("no file can be opened: {error}"))?;
+    for _ in 0..THREADS {
+        thread::Builder::new()
+            .spawn(|| ())
+            .map_err(|error| format!("no thread can be had: {error}"))?;
+    }
+    Ok(())
+}
+
+/// In the directory of a database in which no lease was ever written: nobody needs it once it is damaged.
+const WITHOUT_LEASES: &str = "without-leases";
+
+/// Notes that there is no lease in the database.
+pub(super) fn mark_without_leases(db: &Path) -> io::Result<()> {
+    fs::write(db.join(WITHOUT_LEASES), b"")
+}
+
+/// Notes that there may be leases in the database, before the first is written.
+pub(super) fn mark_with_leases(db: &Path) -> io::Result<()> {
+    match fs::remove_file(db.join(WITHOUT_LEASES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// How long a predecessor may take to end: it stops within this.
@@ -105,8 +182,10 @@ pub(super) fn finish_swap(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Renames a damaged database aside and keeps the newest few. Answers where it is now.
-pub(super) fn put_aside(dir: &Path, db: &Path) -> io::Result<PathBuf> {
+/// Renames a damaged database aside and keeps the newest few, and the newest that may hold leases: what is
+/// put aside start after start was empty, and must not push out the one that matters. Answers where it is
+/// now.
+fn put_aside(dir: &Path, db: &Path) -> io::Result<PathBuf> {
     let mut kept: Vec<(u64, PathBuf)> = fs::read_dir(dir)?
         .flatten()
         .filter_map(|entry| {
@@ -125,8 +204,16 @@ pub(super) fn put_aside(dir: &Path, db: &Path) -> io::Result<PathBuf> {
         .map_or(1, |(number, _)| number.saturating_add(1));
     let target = dir.join(format!("damaged-{next}"));
     fs::rename(db, &target)?;
-    let surplus = (kept.len() + 1).saturating_sub(KEPT);
-    for (_, old) in kept.iter().take(surplus) {
+    kept.push((next, target.clone()));
+    let may_hold_leases = |path: &Path| !path.join(WITHOUT_LEASES).exists();
+    let newest = kept.iter().rfind(|(_, path)| may_hold_leases(path));
+    let newest = newest.map(|(number, _)| *number);
+    let surplus = kept.len().saturating_sub(KEPT);
+    for (_, old) in kept
+        .iter()
+        .take(surplus)
+        .filter(|(n, _)| Some(*n) != newest)
+    {
         // What can't be removed stays; it harms nothing.
         let _ = fs::remove_dir_all(old).or_else(|_| fs::remove_file(old));
     }

@@ -142,7 +142,7 @@ fn whatever_is_stored_the_start_goes_on() {
         let boot = if same_boot { "boot-1" } else { "boot-2" };
         let opened = open(dir.path(), boot);
         prop_assert!(
-            began.elapsed() < load::OPEN_DEADLINE + Duration::from_secs(15),
+            began.elapsed() < opening::OPEN_DEADLINE + Duration::from_secs(15),
             "it took {:?}",
             began.elapsed()
         );

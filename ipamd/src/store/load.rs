@@ -1,22 +1,13 @@
 //! Opens the store and reads what this boot and this instance may use.
 
 use super::files::{self, Generation};
-use super::{COOLDOWN, ENI, FACTS, FLEET, LEASE, META, Meta, SledStore, record, times};
+use super::opening::{Records, Unopened};
+use super::{COOLDOWN, ENI, FACTS, FLEET, LEASE, META, Meta, SledStore, opening, record, times};
 use crate::clock::Offset;
 use ipam_engine::ports::{Loaded, StoreError};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
-
-/// How long opening a database may take before it is taken for damaged. A node's is read in
-/// milliseconds; but a node that boots may have no processor or disk to spare for many seconds, and to
-/// put a sound database aside costs every lease.
-pub(super) const OPEN_DEADLINE: Duration = Duration::from_secs(30);
-/// Pages that sled keeps in memory, bytes. The whole state of a node is about 100 kB.
-const CACHE_BYTES: u64 = 256 * 1024;
 
 /// An open store and what it holds.
 #[derive(Debug)]
@@ -44,6 +35,16 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The database does not open now, for a reason that is not damage. It is left as it is.
+    #[error(
+        "opening the database {path}: {cause}. It is left untouched, for the next start to try again"
+    )]
+    Unavailable {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
     /// Not even an empty database can be made there.
     #[error("making an empty database in {path}: {cause}")]
     Empty {
@@ -57,13 +58,12 @@ pub enum OpenError {
     Write(#[from] StoreError),
 }
 
-type Records = Vec<(sled::IVec, sled::IVec)>;
-
 /// Opens the store in `dir` for the boot `boot_id`. Whatever is on the disk, a usable store comes
-/// back as long as the directory can be written.
+/// back as long as the system has what a database needs: room, descriptors, threads and time.
 ///
 /// # Errors
-/// Another process has it, or the directory can't be used.
+/// Another process has it, the directory can't be used, or the system lacks something. The database is
+/// then left as it was.
 pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
     open_at(dir, boot_id, Offset::now())
 }
@@ -113,6 +113,8 @@ pub(super) fn open_at(
         db,
         meta,
         generation,
+        path: dir.join("db"),
+        with_leases: false,
         _lock: lock,
     };
     store.meta.damage.clone_from(&loaded.damage);
@@ -124,6 +126,9 @@ pub(super) fn open_at(
     }
     if step != 0 || !loaded.same_boot || !loaded.damage.is_empty() {
         store.rebind(boot_id, &records, &loaded)?;
+    }
+    if let Err(error) = files::close_to_others(dir) {
+        tracing::warn!(%error, dir = %dir.display(), "others may read the state: its files' modes can't be set");
     }
     Ok(Opened { store, loaded })
 }
@@ -156,23 +161,29 @@ impl SledStore {
     }
 }
 
-/// Opens the database; one that can't be opened or read is put aside for an empty one.
+/// Opens the database; one that is damaged is put aside for an empty one.
 fn open_or_replace(dir: &Path, damage: &mut Vec<String>) -> Result<(sled::Db, Records), OpenError> {
     let path = dir.join("db");
-    let cause = match open_guarded(&path) {
+    let cause = match opening::open(&path) {
         Ok(opened) => return Ok(opened),
-        Err(cause) => cause,
+        Err(Unopened::Damaged(cause)) => cause,
+        Err(Unopened::Unavailable(cause)) => return Err(OpenError::Unavailable { path, cause }),
     };
-    let aside = files::put_aside(dir, &path).map_err(|source| OpenError::Files {
-        what: "putting aside",
-        path: path.clone(),
-        source,
-    })?;
+    // The new one first: without it, the damaged one is all there is.
+    let fresh = dir.join(files::FRESH);
+    if let Err(empty) = copy_readable(&fresh, &Vec::new()) {
+        let cause = format!("{empty}; the present one can't be read ({cause})");
+        return Err(OpenError::Empty { path: fresh, cause });
+    }
+    let aside = put_in_place(dir, &path)?;
     damage.push(format!(
         "the database can't be read ({cause}); it is now {}",
         aside.display()
     ));
-    open_guarded(&path).map_err(|cause| OpenError::Empty { path, cause })
+    opening::open(&path).map_err(|error| OpenError::Empty {
+        path,
+        cause: error.to_string(),
+    })
 }
 
 /// Puts aside a database in which damage was found, and goes on with a new one: what is damaged in one
@@ -187,80 +198,49 @@ fn start_anew(
     let path = dir.join("db");
     if let Err(cause) = copy_readable(&dir.join(files::FRESH), records) {
         tracing::warn!(
-            cause,
+            %cause,
             "the damaged database stays in use: no new one can be made"
         );
         return Ok(old);
     }
     drop(old);
-    let aside = files::swap(dir, &path).map_err(|source| OpenError::Files {
-        what: "putting a new database in place of the damaged one in",
-        path: dir.into(),
-        source,
-    })?;
+    let aside = put_in_place(dir, &path)?;
     if let Some(first) = damage.first_mut() {
         first.push_str("; the damaged database is now ");
         first.push_str(&aside.display().to_string());
     }
-    let opened = open_guarded(&path);
-    opened
-        .map(|(db, _)| db)
-        .map_err(|cause| OpenError::Empty { path, cause })
+    let opened = opening::open(&path);
+    opened.map(|(db, _)| db).map_err(|error| OpenError::Empty {
+        path,
+        cause: error.to_string(),
+    })
+}
+
+fn put_in_place(dir: &Path, db: &Path) -> Result<PathBuf, OpenError> {
+    files::swap(dir, db).map_err(|source| OpenError::Files {
+        what: "putting a new database in place of the damaged one in",
+        path: dir.into(),
+        source,
+    })
 }
 
 /// A database of the records that are whole, and of those of a newer version.
-fn copy_readable(path: &Path, records: &Records) -> Result<(), String> {
-    let (db, _) = open_guarded(path)?;
+fn copy_readable(path: &Path, records: &Records) -> Result<(), Unopened> {
+    let (db, _) = opening::open(path)?;
     let mut batch = sled::Batch::default();
+    let mut has_leases = false;
     for (key, value) in records {
         if is_foreign(key) || record::decode::<IgnoredAny>(key, value).is_ok() {
+            has_leases |= key.first() == Some(&LEASE);
             batch.insert(key, value);
         }
     }
     let written = db.apply_batch(batch).and_then(|()| db.flush());
-    written.map(drop).map_err(|error| error.to_string())
-}
-
-/// Opens and reads everything, in a thread of its own: on a damaged file sled may fail, panic, or
-/// never come back.
-fn open_guarded(path: &Path) -> Result<(sled::Db, Records), String> {
-    let (send, receive) = mpsc::channel();
-    let config = sled::Config::new()
-        .path(path)
-        .cache_capacity(CACHE_BYTES)
-        .use_compression(false)
-        .flush_every_ms(None);
-    let work = move || {
-        let opened = open_unlocked(&config).and_then(|db| {
-            let records = db.iter().collect::<Result<Records, _>>()?;
-            Ok((db, records))
-        });
-        // Nobody listens any more after the deadline.
-        let _ = send.send(opened.map_err(|error| error.to_string()));
-    };
-    thread::Builder::new()
-        .name("store-open".into())
-        .spawn(work)
-        .map_err(|error| format!("no thread: {error}"))?;
-    match receive.recv_timeout(OPEN_DEADLINE) {
-        Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Timeout) => Err("opening it does not end".into()),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err("opening it panicked".into()),
+    written.map_err(|error| Unopened::Unavailable(error.to_string()))?;
+    if !has_leases {
+        files::mark_without_leases(path)?;
     }
-}
-
-/// sled's threads hold its own lock for a moment after a database is dropped. Nobody else can have
-/// it: ours is taken before.
-fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
-    let mut result = config.open();
-    for pause_ms in [1, 4, 16, 64, 256, 1024] {
-        if !matches!(&result, Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other) {
-            break;
-        }
-        thread::sleep(Duration::from_millis(pause_ms));
-        result = config.open();
-    }
-    result
+    Ok(())
 }
 
 fn is_known(key: &[u8]) -> bool {

@@ -6,11 +6,13 @@
 //!
 //! sled 0.34 opens a damaged file without a word and shows an older state. Two things stand against
 //! that: a count of commits beside the database tells when it came back older than it was, and the
-//! engine compares leases with the kernel. Nothing that is on the disk can stop the daemon from
-//! starting; what can't be read is put aside for a person.
+//! engine compares leases with the kernel. No damage on the disk can stop the daemon from starting; what
+//! can't be read is put aside for a person. What is no damage (no room, no descriptors, no time) ends the
+//! start with its reason, and the database stays where it is.
 
 mod files;
 mod load;
+mod opening;
 mod record;
 mod times;
 
@@ -20,6 +22,8 @@ mod differential;
 mod fuzz;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod want;
 
 pub use load::{OpenError, Opened, open};
 
@@ -31,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 /// Whose state this is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +74,10 @@ pub struct SledStore {
     db: sled::Db,
     meta: Meta,
     generation: Generation,
+    /// The database's directory.
+    path: PathBuf,
+    /// Whether the directory says that there may be leases: see [`files::mark_with_leases`].
+    with_leases: bool,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -111,7 +120,14 @@ fn put<T: Serialize>(batch: &mut sled::Batch, key: &[u8], value: &T) -> Result<(
 impl SledStore {
     fn stage(&mut self, batch: &mut sled::Batch, write: &Write) -> Result<(), StoreError> {
         match write {
-            Write::Lease(lease) => put(batch, &lease_key(&lease.key), lease)?,
+            Write::Lease(lease) => {
+                if !self.with_leases {
+                    files::mark_with_leases(&self.path)
+                        .map_err(|error| failed("noting that there are leases", error))?;
+                    self.with_leases = true;
+                }
+                put(batch, &lease_key(&lease.key), lease)?;
+            }
             Write::NoLease(key) => batch.remove(lease_key(key)),
             Write::Cooldown(ip, released) => put(batch, &cooldown_key(*ip), &(ip, released))?,
             Write::NoCooldown(ip) => batch.remove(cooldown_key(*ip)),
