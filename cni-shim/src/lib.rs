@@ -7,6 +7,7 @@
 //! request (environment + stdin) -> rpc (ipamd) -> wire (PodWiring -> netlink) -> reply
 //!                                                   `-> undo, on a failure
 //! spool: a DEL that finds no daemon      netns, netlink: the kernel's side
+//! trust: how far a configuration may lead it
 //! ```
 //!
 //! **Invariant**: it runs no other program, keeps no state but the spool, and asks nobody but
@@ -23,13 +24,15 @@ mod reply;
 mod request;
 mod rpc;
 mod spool;
+mod trust;
 mod undo;
 mod wire;
 
 pub use error::{CniError, code};
 pub use netns::NetnsError;
 pub use request::{
-    Attachment, Conf, PrevInterface, PrevResult, Request, SOCKET, ValidAttachment, Verb, Version,
+    Attachment, Conf, LogFile, PrevInterface, PrevResult, Request, SOCKET, ValidAttachment, Verb,
+    Version,
 };
 pub use rpc::RpcError;
 
@@ -93,7 +96,7 @@ pub fn run(process: &mut Process<'_>) -> u8 {
     // A runtime that does not take the answer counts it as failed; so do we.
     let told = process.stdout.write_all(format!("{text}\n").as_bytes());
     if let Some(error) = &failure {
-        log::failure(log_file.as_deref(), process.stderr, &what, error);
+        log::failure(log_file.as_ref(), process.stderr, &what, error);
     }
     u8::from(failure.is_some() || told.is_err())
 }

@@ -1,31 +1,64 @@
 //! A line for each failed command, for people: on stderr, or in `pluginLogFile`.
 
 use crate::error::CniError;
-use nix::fcntl::OFlag;
-use std::fs::OpenOptions;
+use crate::request::LogFile;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes the line. That it can't be written fails nothing.
-pub(crate) fn failure(file: Option<&str>, stderr: &mut dyn Write, what: &str, error: &CniError) {
+pub(crate) fn failure(
+    file: Option<&LogFile>,
+    stderr: &mut dyn Write,
+    what: &str,
+    error: &CniError,
+) {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let at = utc(since_epoch.as_secs());
-    let line = format!("{at} ipamd-cni {what}: {error} (code {})\n", error.code);
-    let file = file.filter(|&path| path != "stderr");
-    let mut options = OpenOptions::new();
-    options
-        .append(true)
-        .create(true)
-        // A pipe that nobody reads must not hold us up.
-        .custom_flags(OFlag::O_NONBLOCK.bits());
-    let opened = file.and_then(|path| options.open(path).ok());
-    let _ = match opened {
+    let words = format!("{at} ipamd-cni {what}: {error} (code {})", error.code);
+    let line = one_line(&words);
+    let _ = match file.and_then(append_to) {
         Some(mut file) => file.write_all(line.as_bytes()),
         None => stderr.write_all(line.as_bytes()),
     };
+}
+
+/// Names in it are a runtime's and a tenant's: no character of theirs begins another line, or tells a
+/// terminal what to do.
+fn one_line(words: &str) -> String {
+    let mut line = String::with_capacity(words.len() + 1);
+    for c in words.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Opens the file without following a link on the way: the directory is root's, but what is below it may
+/// be others' (`openat2`, Linux 5.6; an older kernel's lines go to stderr).
+fn append_to(file: &LogFile) -> Option<File> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let dir = open(&file.dir, flags, Mode::empty()).ok()?;
+    // A pipe that nobody reads must not hold us up.
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_NONBLOCK
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NOCTTY;
+    let how = OpenHow::new()
+        .flags(flags)
+        .mode(Mode::from_bits_truncate(0o640))
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(&dir, &file.name, how).ok().map(File::from)
 }
 
 /// RFC 3339, for years from 1970 (days to a date: Hinnant, "chrono-compatible date algorithms").
@@ -45,6 +78,17 @@ fn utc(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn names_make_no_lines() {
+        let words = "ADD net/c1/eth0: \"a\n* * * * * root x\" \u{1b}[2J ä";
+        let line = super::one_line(words);
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(
+            line.contains("\"a\\n*") && line.contains("\\u{1b}[2J ä\n"),
+            "{line}"
+        );
+    }
+
     #[test]
     fn dates() {
         let table = [

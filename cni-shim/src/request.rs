@@ -5,11 +5,12 @@ mod conf;
 mod duration;
 mod valid;
 
-pub use conf::{Conf, PrevInterface, PrevResult, SOCKET, Version};
+pub use conf::{Conf, LogFile, PrevInterface, PrevResult, SOCKET, Version};
 pub use valid::ValidAttachment;
 
 use crate::Process;
 use crate::error::{CniError, code};
+use crate::trust::Trust;
 use args::Args;
 use ipam_core::{AttachmentKey, PodRef};
 use std::io::Read as _;
@@ -162,7 +163,8 @@ pub(crate) fn read(process: &mut Process<'_>) -> Result<Request, Refused> {
         return Ok(Request::Version(asked));
     }
     let (attachment, mut problems) = attachment(process, verb);
-    match map.and_then(|map| Conf::parse(&map, verb)) {
+    let trust = Trust::new(process.env);
+    match map.and_then(|map| Conf::parse(&map, verb, &trust)) {
         Ok(conf) if problems.is_empty() => Ok(match (verb, attachment) {
             (Verb::Add | Verb::Del | Verb::Check, mut attachment) => {
                 attachment.key.network.clone_from(&conf.name);

@@ -3,10 +3,12 @@
 mod grpc;
 mod stream;
 
+use crate::trust::is_trusted;
 use grpc::Connected;
 use ipam_proto::v1;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 use std::cell::LazyCell;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsRawFd;
@@ -29,6 +31,17 @@ pub enum RpcError {
         path: String,
         /// What `connect` said.
         source: Errno,
+    },
+    /// Somebody listens there whose word is not taken: the plugin would carry it out as root.
+    #[error(
+        "who listens at {path} is user {uid}, not root: nothing of it is believed. Who may write to that \
+         directory?"
+    )]
+    Stranger {
+        /// The socket's path.
+        path: String,
+        /// The user that the listening process ran as.
+        uid: u32,
     },
     /// The connection ended before the reply.
     #[error("the connection to ipamd broke: {0}")]
@@ -59,7 +72,7 @@ impl RpcError {
         match self {
             Self::Absent { .. } | Self::Broken(_) | Self::Deadline => true,
             Self::Status { code, .. } => *code == UNAVAILABLE,
-            Self::Reply(_) => false,
+            Self::Stranger { .. } | Self::Reply(_) => false,
         }
     }
 
@@ -67,7 +80,7 @@ impl RpcError {
     /// What the daemon refuses in gRPC's words it has heard.
     #[must_use]
     pub const fn unheard(&self) -> bool {
-        self.daemon_away() || matches!(self, Self::Reply(_))
+        self.daemon_away() || matches!(self, Self::Stranger { .. } | Self::Reply(_))
     }
 
     /// Whether the daemon may be there in a moment.
@@ -154,10 +167,21 @@ impl<'a> Daemon<'a> {
             connect(fd.as_raw_fd(), &UnixAddr::new(self.path)?)?;
             Ok(UnixStream::from(fd))
         };
-        connected().map_err(|source| RpcError::Absent {
+        let absent = |source| RpcError::Absent {
             path: self.path.into(),
             source,
-        })
+        };
+        let stream = connected().map_err(absent)?;
+        // Who called `listen` (unix(7), SO_PEERCRED), in the plugin's own user namespace.
+        let peer = getsockopt(&stream, PeerCredentials).map_err(absent)?;
+        if is_trusted(peer.uid()) {
+            Ok(stream)
+        } else {
+            Err(RpcError::Stranger {
+                path: self.path.into(),
+                uid: peer.uid(),
+            })
+        }
     }
 
     pub(crate) fn allocate(

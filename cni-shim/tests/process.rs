@@ -48,7 +48,8 @@ fn invoke(env: &[(&str, &str)], stdin: &str) -> Answer {
 
 /// Nobody listens there, and there is no such namespace: a request that is in order ends with one
 /// of these (3: no namespace).
-const CONF: &str = r#"{"cniVersion":"1.1.0","name":"net","type":"ipamd-cni","socket":"/nowhere"}"#;
+const CONF: &str =
+    r#"{"cniVersion":"1.1.0","name":"net","type":"ipamd-cni","socket":"/run/ipamd/none.sock"}"#;
 const ADD: [(&str, &str); 4] = [
     ("CNI_COMMAND", "ADD"),
     ("CNI_CONTAINERID", "c1"),
@@ -107,15 +108,64 @@ fn a_log_file_takes_the_line() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("log");
     let stdin = conf(|c| c["pluginLogFile"] = json!(path));
-    assert_eq!(invoke(&ADD, &stdin).stderr, "");
-    assert_eq!(invoke(&ADD, &stdin).stderr, "");
-    assert_eq!(
-        std::fs::read_to_string(path)
-            .expect("the log")
-            .lines()
-            .count(),
-        2
-    );
+    let rules = allowing(dir.path());
+    let env = with(&ADD, "IPAMD_PLUGIN_CONFIG", &rules);
+    assert_eq!(invoke(&env, &stdin).stderr, "");
+    assert_eq!(invoke(&env, &stdin).stderr, "");
+    let lines = || {
+        let log = std::fs::read_to_string(&path).expect("the log");
+        log.lines().count()
+    };
+    assert_eq!(lines(), 2);
+    // Where nobody allowed it, and where a link leads elsewhere, stderr takes the line.
+    assert_ne!(invoke(&ADD, &stdin).stderr, "");
+    let target = tempfile::tempdir().expect("a directory");
+    let (file, folder) = (dir.path().join("link"), dir.path().join("folder"));
+    std::os::unix::fs::symlink(target.path().join("cron"), &file).expect("links");
+    std::os::unix::fs::symlink(target.path(), &folder).expect("links");
+    for path in [file, folder.join("cron"), dir.path().join("../cron")] {
+        let stdin = conf(|c| c["pluginLogFile"] = json!(path));
+        assert_ne!(invoke(&env, &stdin).stderr, "", "{}", path.display());
+    }
+    let made = std::fs::read_dir(target.path()).expect("lists").count();
+    assert_eq!((made, lines()), (0, 2));
+}
+
+/// An administrator's file that allows paths below a directory.
+fn allowing(dir: &std::path::Path) -> String {
+    let file = dir.join("plugin.json");
+    let text = json!({"socketDirs": [dir], "spoolDirs": [dir], "logDirs": [dir]});
+    std::fs::write(&file, text.to_string()).expect("writes");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&file, mode).expect("sets the mode");
+    file.to_str().expect("UTF-8").to_owned()
+}
+
+/// Who may write a network configuration is not who may write the node's files.
+#[test]
+fn paths_lead_nowhere_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for field in ["socket", "spoolDir"] {
+        let path = dir.path().join("made/by/us");
+        let stdin = conf(|c| c[field] = json!(path));
+        let answer = invoke(&ADD, &stdin);
+        assert_eq!(answer.code(), 7, "{}", answer.msg());
+        let msg = answer.msg();
+        assert!(msg.contains(field) && msg.contains("plugin.json"), "{msg}");
+    }
+    // A DEL completes all the same, by the paths that are known.
+    let rules = allowing(dir.path());
+    let env = with(&ADD, "CNI_COMMAND", "DEL");
+    let env = with(&env, "IPAMD_PLUGIN_CONFIG", &rules);
+    let stdin = conf(|c| {
+        c["socket"] = json!("relative");
+        c["spoolDir"] = json!(dir.path().join("spool"));
+        c["ipam"] = json!({"type": "host-local"});
+    });
+    let answer = invoke(&env, &stdin);
+    assert_eq!((answer.exit_code, answer.stdout.as_str()), (0, ""));
+    let noted = std::fs::read_dir(dir.path().join("spool")).expect("lists");
+    assert_eq!(noted.count(), 1);
 }
 
 #[test]
@@ -340,7 +390,9 @@ fn gc_and_status_without_a_daemon() {
     let status = invoke(&[("CNI_COMMAND", "STATUS")], CONF);
     assert_eq!(status.code(), 50);
     assert!(
-        status.msg().contains("does not listen at /nowhere"),
+        status
+            .msg()
+            .contains("does not listen at /run/ipamd/none.sock"),
         "{}",
         status.msg()
     );
@@ -355,9 +407,11 @@ fn del_with_little_is_success() {
         c["mtu"] = json!("bad");
         c["addTimeout"] = json!("bad");
     });
+    let rules = allowing(dir.path());
     let env = with(&ADD, "CNI_COMMAND", "DEL");
     let env = with(&env, "CNI_NETNS", "");
     let env = with(&env, "CNI_ARGS", "strange;A=1");
+    let env = with(&env, "IPAMD_PLUGIN_CONFIG", &rules);
     let answer = invoke(&env, &stdin);
     assert_eq!((answer.exit_code, answer.stdout.as_str()), (0, ""));
 }

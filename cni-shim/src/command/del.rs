@@ -58,7 +58,8 @@ pub(crate) fn del(attachment: &Attachment, conf: &Conf) -> Result<(), CniError> 
     };
     let mut daemon = Daemon::at(&conf.socket);
     let mut remains = Remains::default();
-    match daemon.release(&request, Instant::now() + DEADLINE) {
+    // One try: a daemon that is away finds the release in the spool.
+    match daemon.release_now(&request, Instant::now() + DEADLINE) {
         Ok(reply) => remains.named_by_daemon(reply)?,
         Err(error) if error.unheard() => {
             if let Some(reply) = leave_word(attachment, conf, &request, &no_reply(&error))? {

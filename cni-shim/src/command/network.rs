@@ -7,11 +7,18 @@ use crate::request::Conf;
 use crate::rpc::{Daemon, RpcError};
 use ipam_proto::served::{Marker, path};
 use ipam_proto::v1;
-use std::fs;
+use nix::fcntl::OFlag;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const STATUS_TIME: Duration = Duration::from_secs(5);
 const GC_TIME: Duration = Duration::from_secs(30);
+
+/// The marker is some hundred bytes.
+const MARKER_MAX: u64 = 4096;
 
 /// gRPC status `UNIMPLEMENTED`: the daemon is older than the call.
 const UNIMPLEMENTED: u32 = 12;
@@ -43,9 +50,22 @@ pub(crate) fn status(conf: &Conf) -> Result<(), CniError> {
 
 /// Whether the daemon has left word that it could serve pods, in this boot.
 pub(super) fn served_in_this_boot(conf: &Conf) -> bool {
-    let marker = fs::read_to_string(path(&conf.socket)).ok();
+    let marker = read_marker(Path::new(&path(&conf.socket))).ok();
     let marker = marker.and_then(|text| Marker::parse(&text));
     marker.is_some_and(|marker| Some(marker.kernel_boot_id) == boot_id())
+}
+
+/// A FIFO in its place would hold the plugin up for ever, so it is opened as a file alone is.
+fn read_marker(path: &Path) -> io::Result<String> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    let mut text = String::new();
+    if file.metadata()?.is_file() {
+        (&mut file).take(MARKER_MAX).read_to_string(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// Ends the leases of this network that the runtime no longer names, and removes what they left in the

@@ -2,9 +2,12 @@
 
 use super::{ValidAttachment, Verb, duration, valid};
 use crate::error::{CniError, code};
+use crate::trust::{Trust, Use};
 use ipam_core::Mac;
+use ipam_proto::tombstone::SPOOL_DIR;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where the daemon listens unless `socket` says otherwise.
@@ -69,6 +72,15 @@ pub struct PrevResult {
     pub raw: Map<String, Value>,
 }
 
+/// A file that takes lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The directory that it has to be below.
+    pub dir: PathBuf,
+    /// Its path from there.
+    pub name: PathBuf,
+}
+
 /// The network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conf {
@@ -79,7 +91,7 @@ pub struct Conf {
     /// `socket`: the daemon's, default [`SOCKET`]
     pub socket: String,
     /// `spoolDir`: where DELs wait for the daemon, default
-    /// [`SPOOL_DIR`](ipam_proto::tombstone::SPOOL_DIR)
+    /// [`SPOOL_DIR`]
     pub spool_dir: String,
     /// `vethPrefix`; empty: the daemon's setting
     pub veth_prefix: String,
@@ -87,8 +99,8 @@ pub struct Conf {
     pub mtu: u32,
     /// `addTimeout`, milliseconds or a Go duration; `None`: the daemon's setting
     pub add_timeout: Option<Duration>,
-    /// `pluginLogFile`: a path, or `stderr`
-    pub log_file: Option<String>,
+    /// `pluginLogFile`; `None`: stderr
+    pub log_file: Option<LogFile>,
     /// `prevResult`
     pub prev_result: Option<PrevResult>,
     /// `cni.dev/valid-attachments`; `None`: the runtime gave no list (GC only)
@@ -98,6 +110,7 @@ pub struct Conf {
 /// Reads fields and gathers what is wrong with them.
 struct Fields<'a> {
     map: &'a Map<String, Value>,
+    trust: &'a Trust,
     problems: Vec<String>,
 }
 
@@ -114,16 +127,21 @@ impl Fields<'_> {
         }
     }
 
-    fn path(&mut self, key: &str, default: &str) -> String {
-        match self.text(key).filter(|text| !text.is_empty()) {
-            Some(path) if !path.starts_with('/') => {
-                self.problems
-                    .push(format!("{key}: {path:?} is not an absolute path"));
-                path
+    /// A path that is allowed; the default one where none is given, or none that is good.
+    fn path(&mut self, key: &str, of: Use, default: &str) -> String {
+        let Some(path) = self.text(key).filter(|text| !text.is_empty()) else {
+            return default.into();
+        };
+        let problem = if path.starts_with('/') {
+            match self.trust.root(Path::new(&path), of) {
+                Ok(_) => return path,
+                Err(why) => why,
             }
-            Some(path) => path,
-            None => default.into(),
-        }
+        } else {
+            format!("{path:?} is not an absolute path")
+        };
+        self.problems.push(format!("{key}: {problem}"));
+        default.into()
     }
 
     /// A number, or a text that holds one, within 68 (RFC 791) and 65535.
@@ -189,21 +207,34 @@ pub(super) fn is_identifier(text: &str) -> bool {
 }
 
 impl Conf {
-    /// Reads the configuration of a command. A DEL asks for less than an ADD: it must be able to
-    /// clean up after a configuration that is no longer good.
+    /// Reads the configuration of a command. DEL and GC ask for less than an ADD: they must be able to clean
+    /// up after a configuration that is no longer good (CNI spec 1.1.0, section 2, DEL), and take the
+    /// default where a field is not.
     ///
     /// # Errors
     /// One of the codes 1, 2 and 7, with all that is wrong.
-    pub(super) fn parse(map: &Map<String, Value>, verb: Verb) -> Result<Self, CniError> {
+    pub(super) fn parse(
+        map: &Map<String, Value>,
+        verb: Verb,
+        trust: &Trust,
+    ) -> Result<Self, CniError> {
         let version = version(map, verb)?;
-        if let Some(kind) = map.get("ipam").and_then(|ipam| ipam.get("type")) {
+        let cleans_up = matches!(verb, Verb::Del | Verb::Gc);
+        let ipam = map.get("ipam").filter(|_| !cleans_up);
+        if let Some(kind) = ipam.and_then(|ipam| ipam.get("type")) {
             let msg = format!("unsupported field ipam.type: {kind}; ipamd manages the addresses");
             return Err(CniError::new(code::UNSUPPORTED_FIELD, msg));
         }
         let mut fields = Fields {
             map,
+            trust,
             problems: Vec::new(),
         };
+        let socket = fields.path("socket", Use::Socket, SOCKET);
+        let spool_dir = fields.path("spoolDir", Use::Spool, SPOOL_DIR);
+        if cleans_up {
+            fields.problems.clear();
+        }
         let name = fields.text("name").unwrap_or_default();
         if name.is_empty() {
             fields.problems.push("name: missing".into());
@@ -215,12 +246,12 @@ impl Conf {
         let mut conf = Self {
             version,
             name,
-            socket: fields.path("socket", SOCKET),
-            spool_dir: fields.path("spoolDir", ipam_proto::tombstone::SPOOL_DIR),
+            socket,
+            spool_dir,
             veth_prefix: String::new(),
             mtu: 0,
             add_timeout: None,
-            log_file: log_file(map),
+            log_file: log_file(map, trust),
             prev_result: prev_result(map),
             valid: None,
         };
@@ -286,10 +317,12 @@ fn version(map: &Map<String, Value>, verb: Verb) -> Result<Version, CniError> {
     Ok(version)
 }
 
-/// Never a reason to fail.
-fn log_file(map: &Map<String, Value>) -> Option<String> {
-    let path = map.get("pluginLogFile")?.as_str()?;
-    (path == "stderr" || path.starts_with('/')).then(|| path.into())
+/// Never a reason to fail: lines go to stderr instead.
+fn log_file(map: &Map<String, Value>, trust: &Trust) -> Option<LogFile> {
+    let path = Path::new(map.get("pluginLogFile")?.as_str()?);
+    let dir = trust.root(path, Use::Log).ok()?;
+    let name = path.strip_prefix(&dir).ok()?.to_owned();
+    Some(LogFile { dir, name })
 }
 
 fn prev_result(map: &Map<String, Value>) -> Option<PrevResult> {

@@ -3,6 +3,7 @@
 
 use crate::error::{CniError, code};
 use ipam_core::wiring::{PodWiring, Rule, Sysctl};
+use ipnet::IpNet;
 use std::path::{Component, Path};
 
 /// Entries of any list. A pod has a few; the kernel's answers to thousands of requests at once would
@@ -60,9 +61,25 @@ fn problem(w: &PodWiring) -> Option<String> {
     if !w.pod_rules.iter().all(own) {
         return Some("a rule in the pod for other addresses than its own".into());
     }
-    let mut settings = w.host_sysctls.iter().chain(&w.pod_sysctls);
-    let odd = settings.find(|setting| !is_of_network(setting))?;
-    Some(format!("{:?} is no setting of a network", shown(&odd.key)))
+    // What is in the host's namespace concerns every pod and the node itself.
+    let own = |net: &IpNet| w.pod_addresses.contains(net);
+    if let Some(route) = w.host_routes.iter().find(|route| !own(&route.dst)) {
+        return Some(format!("a route for {}, not the pod's address", route.dst));
+    }
+    let of_pod = |rule: &Rule| rule.from.iter().chain(&rule.to).any(own);
+    if !w.host_rules.iter().all(of_pod) {
+        return Some("a rule on the host for other addresses than the pod's".into());
+    }
+    let mut on_host = w.host_sysctls.iter().map(|setting| (setting, &w.host_if));
+    let mut in_pod = w.pod_sysctls.iter().map(|setting| (setting, &w.pod_if));
+    let odd = on_host
+        .find(|(setting, dev)| !is_of_link(setting, dev))
+        .or_else(|| in_pod.find(|(setting, dev)| !is_of_pod(setting, dev)));
+    let (odd, _) = odd?;
+    Some(format!(
+        "{:?} is no setting of the pod's link",
+        shown(&odd.key)
+    ))
 }
 
 /// A name that an interface can have and then has: `%` would make it a template (`eth%d`).
@@ -71,13 +88,25 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && !name.contains(odd)
 }
 
-/// Below `/proc/sys/net`, and nowhere else.
-fn is_of_network(setting: &Sysctl) -> bool {
-    let key = Path::new(&setting.key);
-    let plain = key
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    plain && key.starts_with("net") && setting.value.len() <= VALUE_MAX
+/// One link's own setting, `net/FAMILY/conf/LINK/NAME` or `net/FAMILY/neigh/LINK/NAME`, and nothing that
+/// others have.
+fn is_of_link(setting: &Sysctl, link: &str) -> bool {
+    let mut parts = Path::new(&setting.key).components();
+    let mut next = || match parts.next() {
+        Some(Component::Normal(part)) => part.to_str(),
+        _ => None,
+    };
+    let of_link = next() == Some("net")
+        && matches!(next(), Some("ipv4" | "ipv6"))
+        && matches!(next(), Some("conf" | "neigh"))
+        && next() == Some(link)
+        && next().is_some();
+    of_link && parts.next().is_none() && setting.value.len() <= VALUE_MAX
+}
+
+/// In the pod's namespace its loopback is the pod's, too.
+fn is_of_pod(setting: &Sysctl, link: &str) -> bool {
+    is_of_link(setting, link) || is_of_link(setting, "lo")
 }
 
 fn shown(text: &str) -> String {

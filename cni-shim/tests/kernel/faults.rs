@@ -220,8 +220,9 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
     let steps: [(&str, Spoil); 7] = [
         ("create veth", |w| w.mtu = 100_000),
         ("create veth", |w| w.host_mac = "01:00:00:00:00:01".into()),
-        ("set net/ipv6/conf/none/forwarding", |w| {
-            w.host_sysctls.push(sysctl("net/ipv6/conf/none/forwarding"));
+        ("none-such", |w| {
+            let key = format!("net/ipv6/conf/{}/none-such", w.host_if);
+            w.host_sysctls.push(sysctl(&key));
         }),
         ("add route", |w| w.host_routes[0].via = "10.250.0.1".into()),
         ("add route 0.0.0.0/0 in the pod", |w| {
@@ -231,6 +232,7 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
             let rule = ipam_proto::v1::Rule {
                 priority: 7,
                 table: 300,
+                from: w.pod_addresses[0].clone(),
                 ..Default::default()
             };
             w.host_rules = vec![rule.clone(), rule];
@@ -264,11 +266,37 @@ pub(crate) fn failed_step_is_undone() -> Outcome {
 /// What the kernel might take, and nobody could undo, is not even begun.
 pub(crate) fn nonsense_is_not_begun() -> Outcome {
     type Spoil = fn(&mut ipam_proto::v1::PodWiring);
-    let nonsense: [(&str, Spoil); 9] = [
+    let nonsense: [(&str, Spoil); 16] = [
         ("../x", |w| w.pod_sysctls.push(sysctl("../x"))),
         ("/etc/passwd", |w| w.pod_sysctls.push(sysctl("/etc/passwd"))),
         ("kernel/panic", |w| {
             w.host_sysctls.push(sysctl("kernel/panic"));
+        }),
+        ("ipv4/ip_forward", |w| {
+            w.host_sysctls.push(sysctl("net/ipv4/ip_forward"));
+        }),
+        ("all/route_localnet", |w| {
+            w.host_sysctls
+                .push(sysctl("net/ipv4/conf/all/route_localnet"));
+        }),
+        ("conf/lo/", |w| {
+            w.host_sysctls.push(sysctl("net/ipv4/conf/lo/forwarding"));
+        }),
+        ("conf/all/", |w| {
+            w.pod_sysctls.push(sysctl("net/ipv4/conf/all/forwarding"));
+        }),
+        ("0.0.0.0/0, not the pod's", |w| {
+            w.host_routes[0].dst = "0.0.0.0/0".into();
+        }),
+        ("10.99.0.1/32, not the pod's", |w| {
+            w.host_routes[0].dst = "10.99.0.1/32".into();
+        }),
+        ("rule on the host", |w| {
+            w.host_rules = vec![ipam_proto::v1::Rule {
+                priority: 1,
+                table: 300,
+                ..Default::default()
+            }];
         }),
         ("none", |w| w.pod_routes[0].dev = "none".into()),
         ("lo", |w| w.host_routes[0].dev = "lo".into()),

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
                recreated_pod_while_its_old_netns_dies, live_namesake_is_left_alone, namesake_that_is_just_ending,
                another_sandbox_of_ours_in_the_netns;
         del: leaves_the_veth_and_no_route, unknown_before_add_and_twice, without_a_daemon,
-             daemon_comes_back_in_between, another_pods_route_stays, namesakes_route_stays,
+             daemon_comes_back_in_between, waits_for_no_daemon, another_pods_route_stays, namesakes_route_stays,
              foreign_metric, refusal_passes_through, removes_rules;
         faults: netns_gone, own_netns, not_a_netns, stranger_in_the_pod, stranger_on_the_host, strangers_index_is_like_ours,
                 route_is_anothers, refusal, unknown_wiring_version, daemon_absent, daemon_restarts,

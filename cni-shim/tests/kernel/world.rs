@@ -112,10 +112,17 @@ pub(crate) struct Runtime {
     pub(crate) container_id: String,
     pub(crate) if_name: String,
     pub(crate) pod: String,
+    /// The administrator's file, which allows the scene's directory.
+    pub(crate) rules: String,
 }
 
 impl Runtime {
     pub(crate) fn new(dir: &Path) -> Self {
+        let rules = dir.join("plugin.json");
+        let allowed = json!({"socketDirs": [dir], "spoolDirs": [dir]}).to_string();
+        std::fs::write(&rules, allowed).expect("the directory is ours");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&rules, mode).expect("the file is ours");
         let conf = json!({
             "cniVersion": "1.1.0",
             "name": "net",
@@ -129,6 +136,7 @@ impl Runtime {
             container_id: "c1".into(),
             if_name: "eth0".into(),
             pod: "web-0".into(),
+            rules: rules.to_string_lossy().into_owned(),
         }
     }
 
@@ -148,7 +156,7 @@ impl Runtime {
         with
     }
 
-    pub(crate) fn env(&self, verb: &str, netns: &str) -> [(&'static str, String); 6] {
+    pub(crate) fn env(&self, verb: &str, netns: &str) -> [(&'static str, String); 7] {
         let args = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}",
             self.pod
@@ -160,6 +168,7 @@ impl Runtime {
             ("CNI_IFNAME", self.if_name.clone()),
             ("CNI_ARGS", args),
             ("CNI_PATH", "/nowhere".into()),
+            ("IPAMD_PLUGIN_CONFIG", self.rules.clone()),
         ]
     }
 
