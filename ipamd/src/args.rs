@@ -7,8 +7,11 @@ use std::ffi::OsString;
 pub enum Command {
     /// Be the daemon.
     Run,
-    /// `--check-config`
-    CheckConfig,
+    /// `--check-config`, and `--json` after it
+    CheckConfig {
+        /// For programs.
+        json: bool,
+    },
     /// `--print-config-table`
     PrintConfigTable,
     /// `--probe`
@@ -24,7 +27,8 @@ pub const HELP: &str = "\
 ipamd: manages VPC pod addresses of this node. Settings are environment variables.
 
   ipamd                        run
-  ipamd --check-config         read the settings strictly, report every mistake, change nothing
+  ipamd --check-config         read the settings strictly, report every mistake, list what is in force, change nothing
+  ipamd --check-config --json  the same for programs
   ipamd --print-config-table   all settings, as a Markdown table
   ipamd --probe                ask the running daemon whether pods can get addresses
   ipamd --version
@@ -44,12 +48,15 @@ pub struct UnknownArgument(String);
 /// # Errors
 /// One is unknown, or there is more than one.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UnknownArgument> {
-    let mut args = args.into_iter();
+    let mut args = args.into_iter().peekable();
     let Some(first) = args.next() else {
         return Ok(Command::Run);
     };
     let command = match first.to_str() {
-        Some("--check-config") => Command::CheckConfig,
+        Some("--check-config") => {
+            let json = args.next_if(|next| next == "--json").is_some();
+            Command::CheckConfig { json }
+        }
         Some("--print-config-table") => Command::PrintConfigTable,
         Some("--probe") => Command::Probe,
         Some("--version" | "-V") => Command::Version,
@@ -70,7 +77,15 @@ mod tests {
     fn each_question_is_understood_and_nothing_else() {
         let parse = |args: &[&str]| super::parse(args.iter().map(OsString::from));
         assert_eq!(parse(&[]), Ok(Command::Run));
-        assert_eq!(parse(&["--check-config"]), Ok(Command::CheckConfig));
+        assert_eq!(
+            parse(&["--check-config"]),
+            Ok(Command::CheckConfig { json: false })
+        );
+        assert_eq!(
+            parse(&["--check-config", "--json"]),
+            Ok(Command::CheckConfig { json: true })
+        );
+        assert!(parse(&["--json"]).is_err());
         assert_eq!(
             parse(&["--print-config-table"]),
             Ok(Command::PrintConfigTable)

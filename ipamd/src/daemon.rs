@@ -8,6 +8,7 @@ use crate::ec2::Ec2;
 use crate::host_net::{KernelNet, watch};
 use crate::imds::Imds;
 use crate::kube::Kube;
+use crate::log::Dropped;
 use crate::metrics::{self, Metered, MeteredStore, Metrics, MetricsError};
 use crate::rpc::{self, Bound, SocketError};
 use crate::served;
@@ -60,7 +61,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn live(config: Config) -> Result<(), StartError> {
+pub async fn live(config: Config, dropped: Dropped) -> Result<(), StartError> {
     let stop = stop_signal().map_err(StartError::Signals)?;
     let kernel_boot_id = kernel_boot_id().map_err(StartError::BootId)?;
     let boot_id = config.boot_id.clone().unwrap_or(kernel_boot_id.clone());
@@ -73,7 +74,7 @@ pub async fn live(config: Config) -> Result<(), StartError> {
     }
     let http = http_client(config.http);
     let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);
-    let metrics = Arc::new(Metrics::new(start_state(&opened.loaded))?);
+    let metrics = Arc::new(Metrics::new(start_state(&opened.loaded), Some(dropped))?);
     let ec2 = Ec2::new(config.ec2, http.clone(), site.clone());
     let imds = Imds::new(http, config.imds_timeout, site);
     let ports = Ports {

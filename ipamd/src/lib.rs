@@ -16,6 +16,7 @@ mod fuzz;
 pub mod host_net;
 pub mod imds;
 pub mod kube;
+pub mod log;
 pub mod metrics;
 pub mod report;
 pub mod rpc;

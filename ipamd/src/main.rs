@@ -3,14 +3,10 @@
 
 use ipamd::args::{self, Command, HELP};
 use ipamd::config::{self, Config, Loaded, ProcessEnv, Severity};
-use ipamd::report::{EXIT_SETTINGS, check_config, last_words, lines};
-use ipamd::{daemon, rpc};
+use ipamd::report::{EXIT_SETTINGS, check_config, check_config_json, last_words, lines};
+use ipamd::{daemon, log, rpc};
 use std::error::Error;
 use std::process::ExitCode;
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os().skip(1)) {
@@ -24,17 +20,34 @@ fn main() -> ExitCode {
         Command::Help => print!("{HELP}"),
         Command::Version => println!("ipamd {}", env!("CARGO_PKG_VERSION")),
         Command::PrintConfigTable => print!("{}", config::markdown()),
-        Command::CheckConfig => {
-            let (text, good) = check_config(&Config::load(&ProcessEnv));
-            print!("{text}");
-            if !good {
-                return ExitCode::from(EXIT_SETTINGS);
-            }
-        }
+        Command::CheckConfig { json } => return check(json),
         Command::Probe => return probe(),
         Command::Run => return start(),
     }
     ExitCode::SUCCESS
+}
+
+fn check(json: bool) -> ExitCode {
+    let loaded = Config::load(&ProcessEnv);
+    let checked = if json {
+        check_config_json(&loaded)
+    } else {
+        Ok(check_config(&loaded))
+    };
+    match checked {
+        Ok((text, good)) => {
+            print!("{text}");
+            if good {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(EXIT_SETTINGS)
+            }
+        }
+        Err(error) => {
+            eprintln!("the answer can't be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// One thread for everything: the daemon waits far more than it works.
@@ -71,44 +84,28 @@ fn start() -> ExitCode {
         last_words(&lines(&loaded.findings), &loaded.config.termination_log);
         return ExitCode::from(EXIT_SETTINGS);
     }
-    start_log(&loaded.config.log);
+    let (guard, dropped) = log::start(&loaded.config.log);
     tell(&loaded);
     let termination_log = loaded.config.termination_log.clone();
     let result = runtime()
         .map_err(|error| with_causes(&error))
         .and_then(|runtime| {
             runtime
-                .block_on(daemon::live(loaded.config))
+                .block_on(daemon::live(loaded.config, dropped))
                 .map_err(|error| with_causes(&error))
         });
+    if result.is_ok() {
+        tracing::info!("stopped");
+    }
+    // The last lines come before the last words.
+    drop(guard);
     match result {
-        Ok(()) => {
-            tracing::info!("stopped");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(words) => {
             last_words(&format!("ipamd: {words}\n"), &termination_log);
             ExitCode::FAILURE
         }
     }
-}
-
-/// The level is for our own words: what libraries have to say is of interest only if it is bad.
-fn start_log(log: &config::Log) {
-    let ours = ["ipamd", "ipam_engine", "ipam_core"].map(|target| (target, log.level));
-    let filter = Targets::new()
-        .with_default(log.level.min(Level::WARN))
-        .with_targets(ours);
-    let lines = tracing_subscriber::fmt::layer().with_target(false);
-    let registry = tracing_subscriber::registry();
-    // Setting it twice is the only failure, and there is but this one.
-    let _ = if log.json {
-        registry.with(lines.json().with_filter(filter)).try_init()
-    } else {
-        registry
-            .with(lines.with_ansi(false).with_filter(filter))
-            .try_init()
-    };
 }
 
 fn tell(loaded: &Loaded) {

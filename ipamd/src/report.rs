@@ -1,6 +1,7 @@
 //! Words for people before there is a log: findings on the settings, and reasons for not starting.
 
-use crate::config::{Finding, Loaded, Severity};
+use crate::config::{Finding, InForce, Loaded, Severity};
+use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -9,17 +10,75 @@ use std::path::Path;
 pub const EXIT_SETTINGS: u8 = 64;
 
 /// `--check-config`: the text, and whether the settings are good. Strict: a value that the daemon
-/// would replace by its default is refused.
+/// would replace by its default is refused, and so is a name that is nearly a setting's. Good ones are
+/// listed as they are in force.
 #[must_use]
 pub fn check_config(loaded: &Loaded) -> (String, bool) {
-    let good = loaded.at_least(Severity::Mistake).next().is_none();
+    let good = are_good(loaded);
     let mut text = lines(&loaded.findings);
-    text.push_str(if good {
-        "settings are good\n"
+    if good {
+        loaded.in_force.iter().for_each(|setting| {
+            text.push_str(&in_force(setting));
+        });
+        text.push_str("settings are good\n");
     } else {
-        "settings are refused\n"
-    });
+        text.push_str("settings are refused\n");
+    }
     (text, good)
+}
+
+fn are_good(loaded: &Loaded) -> bool {
+    loaded.at_least(Severity::Mistake).next().is_none()
+}
+
+fn in_force(setting: &InForce) -> String {
+    let name = setting.name;
+    match &setting.value {
+        Some(value) if setting.set => format!("{name}={value}\n"),
+        Some(value) => format!("{name}={value} (default)\n"),
+        None => format!("{name} is not set\n"),
+    }
+}
+
+/// `--check-config --json`
+#[derive(Serialize)]
+struct Checked<'a> {
+    good: bool,
+    findings: Vec<Told<'a>>,
+    /// Only of good ones.
+    settings: &'a [InForce],
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    severity: &'static str,
+    setting: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        Self {
+            severity: finding.severity.word(),
+            setting: &finding.setting,
+            text: &finding.text,
+        }
+    }
+}
+
+/// The same as one JSON object, for programs.
+///
+/// # Errors
+/// None that is known: texts and booleans can always be written.
+pub fn check_config_json(loaded: &Loaded) -> Result<(String, bool), serde_json::Error> {
+    let good = are_good(loaded);
+    let checked = Checked {
+        good,
+        findings: loaded.findings.iter().map(Told::of).collect(),
+        settings: if good { &loaded.in_force } else { &[] },
+    };
+    let text = serde_json::to_string_pretty(&checked)?;
+    Ok((text + "\n", good))
 }
 
 /// One finding a line.

@@ -34,6 +34,15 @@ pub enum Problem {
         /// What was expected there.
         wanted: &'static str,
     },
+    /// More bytes than a name can have.
+    #[error("{length} bytes, where at most {NAME_MAX} are taken")]
+    Long {
+        /// Bytes that came.
+        length: usize,
+    },
+    /// A character that no name has, and that would begin another line in a log.
+    #[error("has a control character in it")]
+    Control,
     /// A wiring of a version that this program does not know: steps that it can't see may be
     /// required, since protobuf drops unknown fields.
     #[error("wiring version {0} is unknown here (known: 1 to {WIRING_VERSION})")]
@@ -88,12 +97,38 @@ fn text_of<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |v| v.to_string())
 }
 
+/// The longest name that is taken, bytes: a Kubernetes name has at most 253 (RFC 1123 subdomain), a
+/// container id of containerd and CRI-O 64, a file name 255.
+pub const NAME_MAX: usize = 255;
+
 fn name(field: &str, text: String) -> Result<String, ConvertError> {
     if text.is_empty() {
-        Err(ConvertError::new(field, Problem::Missing))
-    } else {
-        Ok(text)
+        return Err(ConvertError::new(field, Problem::Missing));
     }
+    plain(field, &text).map(|()| text)
+}
+
+/// A text that can be kept, and shown to people in one line.
+fn plain(field: &str, text: &str) -> Result<(), ConvertError> {
+    let problem = if text.len() > NAME_MAX {
+        Problem::Long { length: text.len() }
+    } else if text.contains(char::is_control) {
+        Problem::Control
+    } else {
+        return Ok(());
+    };
+    Err(ConvertError::new(field, problem))
+}
+
+/// The pod's names in a request.
+///
+/// # Errors
+/// One of them is longer than [`NAME_MAX`], or has a control character in it.
+pub fn pod(pod: v1::Pod) -> Result<PodRef, ConvertError> {
+    plain("pod.namespace", &pod.namespace)?;
+    plain("pod.name", &pod.name)?;
+    plain("pod.uid", &pod.uid)?;
+    Ok(pod.into())
 }
 
 /// Converts each of `items`, and says which one it was that didn't fit.

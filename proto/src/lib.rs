@@ -15,7 +15,7 @@ mod convert;
 pub mod served;
 pub mod tombstone;
 
-pub use convert::{ConvertError, Problem, addresses};
+pub use convert::{ConvertError, NAME_MAX, Problem, addresses, pod};
 
 /// The messages, and by features the client and the server, of package `ipamd.v1`.
 #[allow(

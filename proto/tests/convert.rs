@@ -203,3 +203,33 @@ fn misfits_are_named() {
         )
     );
 }
+
+/// Names are kept on disk, sent back, and written to logs.
+#[test]
+fn names_are_bounded_and_in_one_line() {
+    let key = |container_id: String| {
+        AttachmentKey::try_from(v1::Key {
+            network: "net".into(),
+            container_id,
+            if_name: "eth0".into(),
+        })
+    };
+    assert!(key("c".repeat(255)).is_ok());
+    let error = key("c".repeat(400_000)).expect_err("is too long");
+    assert_eq!(
+        error.to_string(),
+        "field container_id: 400000 bytes, where at most 255 are taken"
+    );
+    for text in ["a\nb", "a\u{1b}[2J", "a\0"] {
+        let error = key(text.into()).expect_err("has a control character");
+        assert_eq!(error.problem, Problem::Control);
+        let named = v1::Pod {
+            name: text.into(),
+            ..v1::Pod::default()
+        };
+        let error = ipam_proto::pod(named).expect_err("has a control character");
+        assert_eq!(error.field, "pod.name");
+    }
+    let nobody = ipam_proto::pod(v1::Pod::default());
+    assert_eq!(nobody, Ok(PodRef::default()));
+}

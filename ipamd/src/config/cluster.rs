@@ -1,6 +1,7 @@
 //! Where the API server is, and who we are to it; what the node's runtime is to find.
 
 use super::finding::Severity;
+use super::in_force::without_password;
 use super::read::Reader;
 use super::table;
 use crate::conflist;
@@ -37,7 +38,7 @@ fn endpoint(read: &mut Reader<'_>) -> Option<ApiServer> {
     if server.is_none() {
         let text = format!(
             "\"{}\" is not an https address; using the service's",
-            text.escape_debug()
+            without_password(&text).escape_debug()
         );
         read.tell(Severity::Mistake, NAME, text);
     }

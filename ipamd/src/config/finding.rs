@@ -14,6 +14,18 @@ pub enum Severity {
     Refusal,
 }
 
+impl Severity {
+    /// As people and programs read it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Mistake => "warning",
+            Self::Refusal => "error",
+        }
+    }
+}
+
 /// One thing to tell a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -27,11 +39,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.severity {
-            Severity::Note => "note",
-            Severity::Mistake => "warning",
-            Severity::Refusal => "error",
-        };
+        let word = self.severity.word();
         write!(f, "{word}: {}: {}", self.setting, self.text)
     }
 }

@@ -18,6 +18,10 @@ impl Source for Odd {
             Some(Some(text)) => Ok(Some(text.clone())),
         }
     }
+
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
 }
 
 fn value() -> impl Strategy<Value = Option<String>> {

@@ -8,8 +8,10 @@
 mod cluster;
 mod families;
 mod finding;
+mod in_force;
 mod lists;
 mod mark;
+mod misspelt;
 mod read;
 mod rows;
 mod source;
@@ -21,6 +23,7 @@ mod fuzz;
 mod tests;
 
 pub use finding::{Finding, Severity};
+pub use in_force::InForce;
 pub use source::{NotText, ProcessEnv, Source};
 pub use table::{Kind, Knob, Status, all, find, markdown};
 
@@ -138,6 +141,8 @@ pub struct Loaded {
     pub config: Config,
     /// In the order in which they were found.
     pub findings: Vec<Finding>,
+    /// What each setting that has an effect comes to, if nothing is wrong with any.
+    pub in_force: Vec<InForce>,
 }
 
 impl Loaded {
@@ -170,9 +175,11 @@ impl Config {
             termination_log: read.text_or_default("IPAMD_TERMINATION_LOG").into(),
         };
         read.check_unheeded();
+        misspelt::check(&mut read);
         Loaded {
             config,
             findings: read.findings,
+            in_force: in_force::all(source),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reads single settings as Amazon's VPC CNI reads them, and collects what is wrong.
 
 use super::finding::{Finding, Severity};
+use super::in_force::without_password;
 use super::source::Source;
 use super::table::{self, Kind, Knob, Status};
 
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
             knob.name,
             format!(
                 "\"{}\" is not {wanted}; using the default ({default})",
-                value.escape_debug()
+                without_password(value).escape_debug()
             ),
         );
     }
@@ -174,7 +175,7 @@ impl<'a> Reader<'a> {
                 };
                 let text = format!(
                     "\"{}\" is not a whole number, {bounds}",
-                    value.escape_debug()
+                    without_password(&value).escape_debug()
                 );
                 self.tell(Severity::Refusal, name, text);
                 default
@@ -224,7 +225,11 @@ impl<'a> Reader<'a> {
             if knob.kind == Kind::Bool && parse_bool(&value).is_none() {
                 self.mistake(knob, &value, "a boolean");
             } else if !same(&value, behaves_as) && !as_good(knob.name, &value) {
-                let text = format!("\"{}\" {what}. {}", value.escape_debug(), knob.meaning);
+                let text = format!(
+                    "\"{}\" {what}. {}",
+                    without_password(&value).escape_debug(),
+                    knob.meaning
+                );
                 self.tell(severity, knob.name, text);
             }
         }

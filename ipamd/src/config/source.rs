@@ -14,6 +14,9 @@ pub trait Source {
     /// # Errors
     /// It is set to something that is not UTF-8.
     fn get(&self, name: &str) -> Result<Option<String>, NotText>;
+
+    /// The names that are set, as far as they are text.
+    fn names(&self) -> Vec<String>;
 }
 
 /// The process's own environment. Read at start only, and only by [`super::Config::load`].
@@ -27,10 +30,21 @@ impl Source for ProcessEnv {
             Some(value) => value.into_string().map(Some).map_err(|_| NotText),
         }
     }
+
+    fn names(&self) -> Vec<String> {
+        let names = std::env::vars_os().map(|(name, _)| name);
+        let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        names.sort_unstable();
+        names
+    }
 }
 
 impl Source for BTreeMap<String, String> {
     fn get(&self, name: &str) -> Result<Option<String>, NotText> {
         Ok(Self::get(self, name).cloned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
     }
 }

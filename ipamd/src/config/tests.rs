@@ -214,7 +214,25 @@ fn strict_checking_refuses_what_the_daemon_only_warns_of() {
     let (text, good) = crate::report::check_config(&loaded);
     assert!(!good && text.contains("WARM_IP_TARGET"), "{text}");
     assert!(loaded.at_least(Severity::Refusal).next().is_none());
-    assert!(crate::report::check_config(&load(&[("ANNOTATE_POD_IP", "true")])).1);
+    let (text, good) = crate::report::check_config(&load(&[("ANNOTATE_POD_IP", "true")]));
+    assert!(good, "{text}");
+    assert!(text.contains("\nWARM_ENI_TARGET=1 (default)\n"), "{text}");
+    // The daemon starts with a misspelt name, and the check does not pass.
+    let misspelt = load(&[("WARM_IP_TARGT", "7")]);
+    assert!(misspelt.at_least(Severity::Refusal).next().is_none());
+    assert!(!crate::report::check_config(&misspelt).1);
+    let (json, good) = crate::report::check_config_json(&misspelt).expect("is written");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("is JSON");
+    assert!(!good && json["good"] == false, "{json}");
+    assert_eq!(json["findings"][0]["setting"], "WARM_IP_TARGT");
+    assert_eq!(json["settings"], serde_json::json!([]));
+    let (json, good) = crate::report::check_config_json(&load(&[])).expect("is written");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("is JSON");
+    assert!(
+        good && json["settings"]
+            .as_array()
+            .is_some_and(|all| all.len() > 40)
+    );
 }
 
 #[test]
@@ -313,6 +331,10 @@ fn values_that_are_no_text_are_mistakes() {
     impl Source for Bytes {
         fn get(&self, _: &str) -> Result<Option<String>, NotText> {
             Err(NotText)
+        }
+
+        fn names(&self) -> Vec<String> {
+            all().map(|knob| knob.name.to_owned()).collect()
         }
     }
     let loaded = Config::load(&Bytes);

@@ -119,7 +119,7 @@ impl World {
         let world = Self {
             book,
             dir,
-            metrics: Arc::new(Metrics::new("empty").expect("makes the metrics")),
+            metrics: Arc::new(Metrics::new("empty", None).expect("makes the metrics")),
             server: ApiServer {
                 host: "127.0.0.1".into(),
                 port,

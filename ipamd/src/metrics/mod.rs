@@ -17,6 +17,7 @@ mod tests;
 pub use ports::{Metered, MeteredStore};
 pub use serve::serve;
 
+use crate::log::Dropped;
 use ipam_engine::ports::CloudError;
 use pool::Pool;
 use prometheus::{
@@ -68,6 +69,8 @@ pub struct Metrics {
     commits: Histogram,
     commit_failures: IntCounter,
     events: IntCounterVec,
+    log_lines: IntCounter,
+    dropped: Option<Dropped>,
 }
 
 struct Maker<'a>(&'a Registry);
@@ -135,12 +138,12 @@ impl Maker<'_> {
 
 impl Metrics {
     /// All metrics, at 0. `start` says what the state was like: `same_boot`, `other_boot`, `empty`
-    /// or `damaged`.
+    /// or `damaged`. `dropped`: of the log, if there is one.
     ///
     /// # Errors
     /// A mistake of ours.
     #[rustfmt::skip]
-    pub fn new(start: &str) -> Result<Self, MetricsError> {
+    pub fn new(start: &str, dropped: Option<Dropped>) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let make = Maker(&registry);
         make.gauges("ipamd_build_info", "The version; always 1.", &["version"])?
@@ -171,6 +174,8 @@ impl Metrics {
             commits: make.times("ipamd_store_commit_seconds", "Time to make a batch of records durable.", COMMIT_BUCKETS)?,
             commit_failures: make.counter("ipamd_store_commit_failures_total", "Batches of records that could not be written.")?,
             events: make.counters("ipamd_events_total", "Kubernetes events, by what came of them.", &["result"])?,
+            log_lines: make.counter("ipamd_log_lines_dropped_total", "Lines of the log that nobody read in time.")?,
+            dropped,
             registry,
         };
         Ok(metrics)
@@ -261,6 +266,9 @@ impl Metrics {
     /// Everything, as Prometheus reads it (text format 0.0.4).
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
+        let lost = self.dropped.as_ref().map_or(0, Dropped::lines);
+        self.log_lines
+            .inc_by(lost.saturating_sub(self.log_lines.get()));
         let mut out = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             tracing::warn!(%error, "the metrics could not be written");

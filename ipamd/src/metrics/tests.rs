@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new("same_boot").expect("makes the metrics"))
+    Arc::new(Metrics::new("same_boot", None).expect("makes the metrics"))
 }
 
 fn text(metrics: &Metrics) -> String {

@@ -55,7 +55,7 @@ fn start(dir: &TempDir) -> PathBuf {
                 bound,
                 engine,
                 std::sync::Arc::new(
-                    crate::metrics::Metrics::new("empty").expect("makes the metrics"),
+                    crate::metrics::Metrics::new("empty", None).expect("makes the metrics"),
                 ),
                 std::sync::Arc::new(super::tests::Whole),
                 std::future::pending(),

@@ -2,10 +2,10 @@
 
 use super::Node;
 use crate::metrics::Metrics;
-use ipam_core::{AttachmentKey, Mac, PodRef};
+use ipam_core::{AttachmentKey, Mac};
 use ipam_engine::{Allocate, Collect, Handle, Refusal, RefusalKind, Release};
 use ipam_proto::v1::ipam_server::Ipam;
-use ipam_proto::{ConvertError, addresses, v1};
+use ipam_proto::{ConvertError, NAME_MAX, addresses, pod, v1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,18 +121,31 @@ fn refusal(refusal: Refusal) -> v1::Refusal {
     }
 }
 
-/// Whose ADD it is, for the log.
-fn whose(request: &v1::AllocateRequest) -> String {
-    match (&request.pod, &request.key) {
-        (Some(pod), _) if !pod.name.is_empty() => format!("{}/{}", pod.namespace, pod.name),
-        (_, Some(key)) => key.container_id.clone(),
+/// Whose ADD or DEL it is, for the log: what came, cut to the length of a name.
+fn whose(pod: Option<&v1::Pod>, key: Option<&v1::Key>) -> String {
+    let cut = |text: &str| text.chars().take(NAME_MAX).collect::<String>();
+    match (pod, key) {
+        (Some(pod), _) if !pod.name.is_empty() => {
+            format!("{}/{}", cut(&pod.namespace), cut(&pod.name))
+        }
+        (_, Some(key)) => cut(&key.container_id),
         _ => String::new(),
     }
 }
 
+/// The interface that it is about.
+fn interface(key: Option<&v1::Key>) -> String {
+    key.map_or_else(String::new, |key| key.if_name.chars().take(16).collect())
+}
+
+/// Milliseconds with a tenth: a warm ADD takes less than one.
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
 impl Service {
     /// The same cause in the answer, the log and the metrics.
-    fn tell_refused(&self, pod: &str, refusal: &v1::Refusal, took: Duration) {
+    fn tell_refused(&self, pod: &str, interface: &str, refusal: &v1::Refusal, took: Duration) {
         self.metrics.added(took, Some(&refusal.cause));
         if refusal.cni_code == code::TRY_AGAIN {
             self.metrics.no_address();
@@ -141,7 +154,8 @@ impl Service {
             cause = %refusal.cause,
             code = refusal.cni_code,
             pod,
-            after_ms = took.as_millis(),
+            interface,
+            took_ms = milliseconds(took),
             "ADD refused: {}",
             refusal.message
         );
@@ -150,7 +164,12 @@ impl Service {
     async fn lease(&self, request: v1::AllocateRequest) -> Result<v1::PodWiring, Unserved> {
         let request = Allocate {
             key: key(request.key)?,
-            pod: request.pod.map(PodRef::from).unwrap_or_default(),
+            pod: request
+                .pod
+                .map(pod)
+                .transpose()
+                .map_err(|error| unreadable(&error))?
+                .unwrap_or_default(),
             timeout: (request.timeout_ms > 0)
                 .then(|| Duration::from_millis(request.timeout_ms.into())),
             wiring_version: request.wiring_version,
@@ -221,7 +240,8 @@ impl Service {
     async fn end(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseReply, Unserved> {
         let request = Release {
             key: key(request.key)?,
-            pod: request.pod.map(PodRef::from).unwrap_or_default(),
+            // A DEL goes by its key: names that no pod has must not keep it from ending.
+            pod: request.pod.and_then(|p| pod(p).ok()).unwrap_or_default(),
             addresses: addresses("addresses", &request.addresses)
                 .map_err(|error| unreadable(&error))?,
         };
@@ -238,6 +258,20 @@ impl Service {
     }
 }
 
+/// One line for a DEL. A runtime repeats DELs: one that finds nothing any more is no news.
+fn tell_released(pod: &str, interface: &str, reply: &v1::ReleaseReply, took: Duration) {
+    let took_ms = milliseconds(took);
+    match &reply.refusal {
+        Some(refusal) => tracing::warn!(cause = %refusal.cause, pod, interface, took_ms,
+            "DEL failed: {}", refusal.message),
+        None if reply.released => {
+            let (addresses, link) = (reply.addresses.join(" "), &reply.host_if);
+            tracing::info!(pod, interface, addresses, link, took_ms, "DEL: released");
+        }
+        None => tracing::debug!(pod, interface, took_ms, "DEL: nothing was leased"),
+    }
+}
+
 fn stopping(refusal: Refusal) -> Status {
     Status::unavailable(refusal.message)
 }
@@ -250,14 +284,20 @@ impl Ipam for Service {
     ) -> Result<Response<v1::AllocateReply>, Status> {
         use v1::allocate_reply::Result as Outcome;
         let request = request.into_inner();
-        let (began, whose) = (Instant::now(), whose(&request));
+        let (pod, key) = (request.pod.as_ref(), request.key.as_ref());
+        let (pod, interface) = (whose(pod, key), interface(key));
+        let began = Instant::now();
         let outcome = match self.lease(request).await {
             Ok(wiring) => {
-                self.metrics.added(began.elapsed(), None);
+                let took = began.elapsed();
+                self.metrics.added(took, None);
+                let (addresses, link) = (wiring.pod_addresses.join(" "), &wiring.host_if);
+                let took_ms = milliseconds(took);
+                tracing::info!(pod, interface, addresses, link, took_ms, "ADD: leased");
                 Outcome::Wiring(wiring)
             }
             Err(Unserved::Refused(refusal)) => {
-                self.tell_refused(&whose, &refusal, began.elapsed());
+                self.tell_refused(&pod, &interface, &refusal, began.elapsed());
                 Outcome::Refusal(refusal)
             }
             Err(Unserved::Stopping(status)) => return Err(status),
@@ -272,13 +312,16 @@ impl Ipam for Service {
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseReply>, Status> {
         let request = request.into_inner();
+        let (pod, key) = (request.pod.as_ref(), request.key.as_ref());
+        let (pod, interface) = (whose(pod, key), interface(key));
         let (began, reason) = (Instant::now(), request.reason.clone());
         let reply = reply(self.end(request).await, |refusal| v1::ReleaseReply {
             refusal: Some(refusal),
             ..v1::ReleaseReply::default()
         })?;
-        let refused = reply.refusal.is_some();
-        self.metrics.deleted(began.elapsed(), &reason, refused);
+        let took = began.elapsed();
+        self.metrics.deleted(took, &reason, reply.refusal.is_some());
+        tell_released(&pod, &interface, &reply, took);
         Ok(Response::new(reply))
     }
 

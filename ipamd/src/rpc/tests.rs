@@ -71,7 +71,7 @@ impl Node for Whole {
 }
 
 fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new("empty").expect("makes the metrics"))
+    Arc::new(Metrics::new("empty", None).expect("makes the metrics"))
 }
 
 fn allocate() -> v1::AllocateRequest {
