@@ -188,6 +188,9 @@ pub fn resume(store: &mut Datastore, memory: &mut Memory, now: Timestamp) {
                 eni.intent = Some(assign);
                 eni.in_doubt_since = mutant!("doubt/assign-outlives-a-restart", Some(now), None);
             }
+            Some(Intent::Attach) => {
+                eni.in_doubt_since = mutant!("doubt/attach-outlives-a-restart", Some(now), None);
+            }
             // Its blocks stay as they are, given to nobody, until EC2 has told.
             Some(Intent::Unassign { .. } | Intent::Detach) => {
                 eni.in_doubt_since = mutant!("doubt/unassign-outlives-a-restart", Some(now), None);
@@ -213,12 +216,12 @@ pub fn finish(
     begun: Timestamp,
     now: Timestamp,
 ) -> Vec<Drift> {
-    let scope = Scope::cleared_by(action, store);
+    let outdated = Scope::outdated_by(action, result.is_ok(), store);
     match result {
         Ok(done) => {
-            memory.passed(Call::of(action));
-            for scope in scope {
-                memory.succeeded(&scope);
+            memory.passed(Call::of(action), begun);
+            for scope in outdated {
+                memory.succeeded(&scope, begun);
                 if let Scope::Subnet(subnet, kind) = scope {
                     memory.granted(subnet, kind, now);
                 }
@@ -228,10 +231,7 @@ pub fn finish(
         Err(error) => {
             fail(store, memory, action, &error, now);
             if error.class.reaction().effect == Effect::Refused {
-                // What an instance refuses to take, only an Attach that goes well ends.
-                let mut scope = scope;
-                scope.retain(|s| !matches!(s, Scope::Attach | Scope::AttachFrom(_)));
-                memory.outdated(&scope, now);
+                memory.outdated(&outdated, now);
             }
             Vec::new()
         }
@@ -397,6 +397,15 @@ fn fail(
             // Sent again with the same token.
             Action::Create { .. } if unknown => eni.in_doubt_since = Some(now),
             Action::Create { .. } if eni.in_doubt_since.is_some() && !reaction.after_token => {}
+            // Sent again; but a refusal of the repeat may come of the first one's having been done.
+            Action::Attach { .. } if unknown => {
+                eni.intent = None;
+                mutant!(
+                    "doubt/unanswered-attach",
+                    eni.in_doubt_since = Some(now),
+                    ()
+                );
+            }
             // What was asked for tells by what the answer is known when EC2 has told.
             Action::Assign { .. } if unknown => mutant!(
                 "doubt/unanswered-assign",

@@ -246,13 +246,15 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
     } else {
         advance::enis(&mut draft);
         // Where it goes needs no list of subnets.
-        let missing_v6 = !input.finishing && six::grow(&mut draft);
+        if !input.finishing {
+            six::grow(&mut draft);
+        }
         if !may_grow && !input.finishing {
             draft.not_told(Note::SubnetsUnknown, Scope::Subnets, Call::Subnets);
         }
         if may_grow {
             shrink::leave_excluded(&mut draft);
-            let short = grow::grow(&mut draft) + u32::from(missing_v6);
+            let short = grow::grow(&mut draft);
             // Who forgot what pods have gives nothing back until EC2 has told all.
             if short == 0
                 && input.waiting == 0

@@ -93,7 +93,7 @@ pub fn reconcile(
         let handle = take_eni(store, view, &mut drift, begun, now);
         // An Attach was refused since an earlier run's had been done: the next step is held by nothing.
         if was == Some(Phase::Created) && store.eni(handle).is_some_and(attached_as_we_know) {
-            memory.succeeded(&Scope::Eni(handle));
+            memory.succeeded(&Scope::Eni(handle), now);
         }
         seen.insert(handle);
     }
@@ -107,6 +107,7 @@ pub fn reconcile(
             settle_doubt(store, handle, &new, begun, memory.told);
         }
     }
+    settle_attaches(store, &seen, begun);
     let unseen: Vec<EniHandle> = store
         .enis()
         .values()
@@ -313,6 +314,8 @@ fn refresh(eni: &mut Eni, view: &EniView, begun: Timestamp) {
         // Attached by a call that was not answered, or not gone after all.
         if matches!(eni.phase, Phase::Created | Phase::Detached) && eni.intent.is_none() {
             eni.phase = Phase::Attached;
+            // That was what was in doubt.
+            eni.in_doubt_since = None;
         }
     }
 }
@@ -496,6 +499,33 @@ fn settle_doubt(
         eni.in_doubt_since = None;
         if matches!(eni.intent, Some(Intent::Assign { .. })) {
             eni.intent = None;
+        }
+    }
+}
+
+/// An unanswered Attach was not done if a Describe past the consistency window does not show the ENI: EC2
+/// is asked for those of this instance.
+fn settle_attaches(store: &mut Datastore, seen: &BTreeSet<EniHandle>, begun: Timestamp) {
+    let told = |eni: &&Eni| {
+        eni.phase == Phase::Created
+            && !seen.contains(&eni.handle)
+            && eni.in_doubt_since.is_some_and(|since| {
+                mutant!(
+                    "describe/attach-was-not-done",
+                    begun >= since + CONSISTENCY,
+                    false && begun >= since
+                )
+            })
+    };
+    let told: Vec<EniHandle> = store
+        .enis()
+        .values()
+        .filter(told)
+        .map(|e| e.handle)
+        .collect();
+    for handle in told {
+        if let Some(eni) = store.eni_mut(handle) {
+            eni.in_doubt_since = None;
         }
     }
 }

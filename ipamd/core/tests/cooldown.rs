@@ -305,3 +305,25 @@ fn asked(action: &Action) -> u32 {
         _ => 0,
     }
 }
+
+/// The answer to a sweep comes when a newer pod has a link of the same name: its route stands.
+#[test]
+fn a_sweep_is_no_word_of_a_namesakes_link() {
+    let mut world = pool(2, 30);
+    let old = lease(&mut world, 0).unwrap();
+    let host_if = world.store.lease(&key(0)).unwrap().host_if.clone();
+    world.store.set_routed(old, host_if.clone());
+    world.store.release(&key(0), world.now);
+    let living = lease(&mut world, 1).unwrap();
+    world.store.set_routed(living, host_if.clone());
+    world.store.swept(old, &host_if, world.now);
+    assert!(!world.store.routed().contains_key(&old));
+    assert_eq!(world.store.routed().get(&living), Some(&host_if));
+    // Nor of an address that was leased again meanwhile.
+    world.store.swept(living, &host_if, world.now);
+    assert_eq!(world.store.routed().get(&living), Some(&host_if));
+    // Nor of another release's link.
+    world.store.release(&key(1), world.now);
+    world.store.swept(living, "eni0", world.now);
+    assert_eq!(world.store.routed().get(&living), Some(&host_if));
+}

@@ -165,3 +165,73 @@ fn what_the_store_forgot_settles_no_doubt() {
     world.describe_after(30);
     assert_eq!(world.store.eni(handle).unwrap().in_doubt_since, None);
 }
+
+/// An Attach that was done and not answered: the instance is full with this very ENI, and EC2 may say so
+/// when it is asked again.
+fn an_attach_in_doubt(restarts: bool) -> (World, Action) {
+    let mut world = World::with_minimum(4);
+    while world.add_without_growth() {}
+    world.waiting = 6;
+    let create = world.planned(|a| matches!(a, Action::Create { .. }));
+    world.carry_out(&create);
+    let attach = world.planned(|a| matches!(a, Action::Attach { .. }));
+    begin(&mut world.store, &attach, world.now);
+    let Action::Attach {
+        eni, device_index, ..
+    } = &attach
+    else {
+        unreachable!()
+    };
+    world.attach(eni, *device_index);
+    if restarts {
+        world.restart();
+    } else {
+        world.refuse(&attach, ErrorClass::UnknownOutcome);
+    }
+    (world, attach)
+}
+
+#[test]
+fn a_refused_repeat_of_an_attach_is_no_word_of_the_first() {
+    for restarts in [false, true] {
+        for class in [
+            ErrorClass::InstanceFull,
+            ErrorClass::EniFull,
+            ErrorClass::NotFound,
+            ErrorClass::Other,
+        ] {
+            let (mut world, attach) = an_attach_in_doubt(restarts);
+            let handle = attach.handle().unwrap();
+            for _ in 0..4 {
+                world.refuse(&attach, class);
+                world.now = world.now + Duration::from_secs(1);
+            }
+            let eni = world.store.eni(handle).unwrap();
+            assert_eq!(eni.phase, ipam_core::Phase::Created, "{class:?}");
+            // EC2 tells: it serves at once, and nothing is in doubt.
+            world.describe_after(1);
+            let eni = world.store.eni(handle).unwrap();
+            assert_eq!(eni.phase, ipam_core::Phase::Ready, "{class:?}");
+            assert_eq!(eni.in_doubt_since, None, "{class:?}");
+        }
+    }
+}
+
+/// It was not done after all: EC2 is asked for this instance's ENIs and does not name it. Past the window that
+/// is an answer, and a refusal is one again.
+#[test]
+fn an_attach_that_was_not_done_is_told_within_the_window() {
+    let (mut world, attach) = an_attach_in_doubt(false);
+    let handle = attach.handle().unwrap();
+    let eni = world.store.eni(handle).unwrap().id.clone().unwrap();
+    world.ec2.get_mut(&eni).unwrap().attachment = None;
+    world.describe_after(30);
+    assert!(world.store.eni(handle).unwrap().in_doubt_since.is_some());
+    world.describe_after(31);
+    assert_eq!(world.store.eni(handle).unwrap().in_doubt_since, None);
+    world.refuse(&attach, ErrorClass::InstanceFull);
+    assert_eq!(
+        world.store.eni(handle).unwrap().phase,
+        ipam_core::Phase::Detached
+    );
+}

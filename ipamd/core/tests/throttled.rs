@@ -4,9 +4,10 @@
 mod common;
 
 use common::World;
-use ipam_core::Timestamp;
 use ipam_core::cloud::ErrorClass;
-use ipam_core::plan::{Action, Policy};
+use ipam_core::outcome::{Done, finish};
+use ipam_core::plan::{Action, Policy, Scope};
+use ipam_core::{BlockKind, Family, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -120,4 +121,40 @@ fn a_last_try_is_one_however_many_pods_give_up() {
             );
         }
     }
+}
+
+/// Two calls for one subnet under way at once: that one of them goes well is no reason to repeat the other,
+/// which EC2 refused meanwhile. Only what was sent after the refusal is.
+#[test]
+fn only_what_was_sent_after_a_refusal_ends_its_hold() {
+    let mut world = World::with_minimum(4);
+    let first = world.store.primary().unwrap();
+    let action = Action::Assign {
+        handle: first.handle,
+        eni: first.id.clone().unwrap(),
+        family: Family::V4,
+        kind: BlockKind::Address,
+        count: 1,
+    };
+    let scope = Scope::Subnet(first.subnet.clone(), BlockKind::Address);
+    let held = |world: &World| {
+        world
+            .memory
+            .holds(world.now)
+            .any(|(held, _)| *held == scope)
+    };
+    let sent = world.now;
+    world.now = sent + Duration::from_millis(50);
+    world.refuse(&action, ErrorClass::SubnetFull);
+    assert!(held(&world));
+    let go_well = |world: &mut World, begun| {
+        let done = Ok(Done::Assigned(Vec::new()));
+        let (store, memory) = (&mut world.store, &mut world.memory);
+        finish(store, memory, &action, done, begun, world.now);
+    };
+    go_well(&mut world, sent);
+    assert!(held(&world), "it was sent beside the refused one");
+    let now = world.now;
+    go_well(&mut world, now);
+    assert!(!held(&world));
 }

@@ -123,9 +123,14 @@ impl Forget {
                 store.set_stuck(traces);
             }
         }
-        // They went after the look at the links, or before: the look may not have seen it.
+        // They went after the look at the links, or before: the look may not have seen it. Their routes were
+        // taken away when they went; by now a newer pod may have a link of the same name.
         for host_if in self.gone_meanwhile.drain(..) {
-            store.link_gone(&host_if, now);
+            mutant!(
+                "kernel/late-word-is-not-of-namesakes",
+                store.look_again(&host_if),
+                store.link_gone(&host_if, now)
+            );
         }
     }
 

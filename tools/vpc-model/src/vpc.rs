@@ -112,7 +112,14 @@ impl Vpc {
         now: Time,
     ) -> Result<Response, ApiError> {
         match &admission.fate {
-            Fate::Reject(error) => return Err(error.clone()),
+            // *documented*: a request that has gone well is answered so again by its client token. What EC2
+            // finds out at its work is not said of it.
+            Fate::Reject(error)
+                if error.is_said_first() || !calls::is_done(&self.state, &request.action) =>
+            {
+                return Err(error.clone());
+            }
+            Fate::Reject(_) => {}
             Fate::Unreached { .. } => return Err(ApiError::unreached()),
             Fate::Proceed | Fate::Drop => {}
         }

@@ -126,6 +126,12 @@ impl Datastore {
                 ()
             );
         }
+        self.look_again(host_if);
+    }
+
+    /// What was found on a link of this name has changed since: those who had it are looked at anew. Says
+    /// nothing of routes, so it may be told late, when a newer pod has a link of the same name.
+    pub fn look_again(&mut self, host_if: &str) {
         let released = &self.released;
         self.traces.retain(|ip, traces| {
             *traces != Traces::Link
@@ -135,6 +141,22 @@ impl Datastore {
                     true
                 )
         });
+    }
+
+    /// A sweep has removed what the address's last pod had left, or found nothing of it. This is said of the
+    /// address: when the sweep's answer comes, a newer pod may have a link of the same name, whose routes
+    /// stand.
+    pub fn swept(&mut self, ip: IpAddr, host_if: &str, now: Timestamp) {
+        let of_last_pod = self.released.get(&ip).is_some_and(|r| r.host_if == host_if);
+        if !of_last_pod || self.owners.contains_key(&ip) {
+            return;
+        }
+        if self.routed.get(&ip).is_some_and(|dev| dev == host_if) {
+            self.clear_routed(ip, now);
+        }
+        if self.is_linked(ip) {
+            self.traces.remove(&ip);
+        }
     }
 
     /// A DEL that names an address which no lease does: it rests from now on, and is free when the

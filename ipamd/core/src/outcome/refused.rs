@@ -64,7 +64,8 @@ pub(super) fn refused_one(
     }
 }
 
-/// An ENI that can't be attached here goes again; one whose place is taken tries the next.
+/// An ENI that can't be attached here goes again; one whose place is taken tries the next. While an earlier
+/// Attach of it is in doubt, a refusal proves nothing of it: a full instance may be full with it.
 pub(super) fn refused_attach(
     store: &mut Datastore,
     memory: &mut Memory,
@@ -73,7 +74,14 @@ pub(super) fn refused_attach(
     error: &CloudError,
     now: Timestamp,
 ) {
+    let in_doubt = store
+        .eni(handle)
+        .is_some_and(|eni| eni.in_doubt_since.is_some());
     match error.class.reaction().next {
+        Next::Slower => {}
+        _ if mutant!("doubt/refused-attach-stays", in_doubt, false) => {
+            memory.failed(Scope::Eni(handle), error, now);
+        }
         Next::OtherPlace => {
             mutant!(
                 "refused/attach-place-is-taken",
@@ -108,7 +116,6 @@ pub(super) fn refused_attach(
             memory.failed(Scope::Attach, error, now);
             store.detach(handle);
         }
-        Next::Slower => {}
         next => {
             memory.failed(Scope::Eni(handle), error, now);
             // As one in a subnet of another zone, which only a list of subnets by hand can name.

@@ -341,9 +341,13 @@ fn idle_addresses(draft: &Draft<'_>, eni: &Eni) -> Vec<Block> {
 
 /// Takes blocks now or after the calls that are under way.
 fn will_take_blocks(eni: &Eni) -> bool {
-    let coming = matches!(eni.phase, Phase::Creating | Phase::Created);
-    takes_blocks(eni)
-        || coming && eni.unmanaged.is_none() && !eni.excluded && eni.in_doubt_since.is_none()
+    let coming = match eni.phase {
+        Phase::Creating => eni.in_doubt_since.is_none(),
+        // It exists; what may be in doubt is whether it is attached.
+        Phase::Created => true,
+        _ => false,
+    };
+    takes_blocks(eni) || coming && eni.unmanaged.is_none() && !eni.excluded
 }
 
 fn takes_blocks(eni: &Eni) -> bool {

@@ -16,6 +16,8 @@ use mutant::mutant;
 /// A back-off: not before `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
+    /// When the last failure came: only what was sent after it ends the hold.
+    pub since: Timestamp,
     /// Next try.
     pub until: Timestamp,
     /// Failures in a row.
@@ -23,9 +25,6 @@ pub struct Hold {
     /// The last one.
     pub error: CloudError,
 }
-
-/// No refused call is repeated sooner.
-const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// What EC2 has shown of the blocks that an ENI takes, against the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,13 +217,21 @@ impl Memory {
             .filter(move |t| *t > now)
     }
 
-    /// A call in this scope went well.
-    pub(crate) fn succeeded(&mut self, scope: &Scope) {
-        mutant!(
-            "retry/success-ends-the-pause",
-            self.holds.remove(scope),
-            None::<Hold>
+    /// A call in this scope that was sent at `begun` went well. What was sent beside a refused one says
+    /// nothing against the refusal.
+    pub(crate) fn succeeded(&mut self, scope: &Scope, begun: Timestamp) {
+        let later = mutant!(
+            "retry/only-later-success-ends-the-pause",
+            self.holds.get(scope).is_some_and(|h| h.since <= begun),
+            true
         );
+        if later {
+            mutant!(
+                "retry/success-ends-the-pause",
+                self.holds.remove(scope),
+                None::<Hold>
+            );
+        }
     }
 
     /// EC2 has looked at a call and refused it for something else: what these scopes were held for before
@@ -285,14 +292,11 @@ impl Memory {
         let ceiling = base.saturating_mul(1 << (failures - 1).min(10)).min(cap);
         // Full jitter, so that nodes which failed together do not come back together; a second at
         // least, so that none comes back at once by luck.
-        let least = match scope {
-            // What cost an ENI comes again by luck no sooner than half of the wait.
-            Scope::Attach | Scope::AttachFrom(_) => ceiling / 2,
-            _ => WAIT_MIN,
-        };
+        let least = scope.least(ceiling);
         let spread = ceiling.max(least * 2) - least;
         let wait = least + spread.mul_f64(self.fraction());
         let hold = Hold {
+            since: now,
             until: now + wait,
             failures,
             error: error.clone(),

@@ -8,6 +8,9 @@ use crate::{BlockKind, Eni, EniHandle, Family, Intent, SubnetId};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+/// No refused call is repeated sooner.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+
 /// See [`Scope::wait`].
 const ATTACH: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
 
@@ -65,6 +68,15 @@ impl Scope {
         }
     }
 
+    /// Shortest wait, whatever the jitter, of a back-off of up to `ceiling`. What cost an ENI comes again by luck
+    /// no sooner than half of it.
+    pub(crate) fn least(&self, ceiling: Duration) -> Duration {
+        match self {
+            Self::Attach | Self::AttachFrom(_) => ceiling / 2,
+            _ => WAIT_MIN,
+        }
+    }
+
     /// What a call is held up by, from the narrowest on; without [`Scope::Calls`], which every call has.
     pub(crate) fn of(action: &Action, store: &Datastore) -> Vec<Self> {
         match action {
@@ -84,14 +96,15 @@ impl Scope {
         }
     }
 
-    /// What a call that went well clears.
-    pub(crate) fn cleared_by(action: &Action, store: &Datastore) -> Vec<Self> {
+    /// What EC2's word on a call makes outdated, from before the call: `done`, or refused for another reason. What
+    /// an instance refuses to take, only an Attach that goes well ends.
+    pub(crate) fn outdated_by(action: &Action, done: bool, store: &Datastore) -> Vec<Self> {
         let mut cleared = Self::of(action, store);
         match action {
             Action::Create { .. } => {
                 cleared.retain(|s| !matches!(s, Self::Attach | Self::AttachFrom(_)));
             }
-            Action::Attach { handle, .. } => {
+            Action::Attach { handle, .. } if done => {
                 let subnet = store.eni(*handle).map(|eni| eni.subnet.clone());
                 cleared.extend(subnet.map(Self::AttachFrom));
                 cleared.push(Self::Attach);

@@ -9,14 +9,15 @@ use crate::datastore::counts;
 use crate::{BlockKind, BlockState, Eni, Family, Intent, Phase};
 use mutant::mutant;
 
-/// Asks for the prefix if it is missing; whether it is.
-pub(super) fn grow(draft: &mut Draft<'_>) -> bool {
+/// Asks for the prefix if it is missing. Nothing of IPv4 waits for it: where it can't be had, as on a primary
+/// ENI whose subnet is excluded, a surplus of IPv4 goes back all the same.
+pub(super) fn grow(draft: &mut Draft<'_>) {
     if !draft.input.policy.wants(Family::V6) {
-        return false;
+        return;
     }
     let store = draft.store;
     let Some(eni) = store.primary() else {
-        return false;
+        return;
     };
     let held = eni.blocks.iter().filter(|(block, state)| {
         block.family() == Family::V6 && block.is_pools() && counts(eni, **state)
@@ -26,14 +27,14 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> bool {
         held.count() > 0,
         held.count() > 1
     ) {
-        return false;
+        return;
     }
     if is_coming(eni) {
         draft.plan.report.note(Note::GrowingIpv6);
-        return true;
+        return;
     }
     if !can_have(draft, eni) {
-        return true;
+        return;
     }
     let ready = matches!(eni.phase, Phase::Attached | Phase::Ready)
         && mutant!(
@@ -59,7 +60,6 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> bool {
         });
         draft.coming_v6 = true;
     }
-    true
 }
 
 /// Whether a call under way brings the prefix.

@@ -165,6 +165,7 @@ impl Memory {
         let until = now + self.upper_half(window);
         let later = until + self.upper_half(grown.saturating_mul(PATIENT).min(LATER));
         let hold = Hold {
+            since: now,
             until,
             failures,
             error: error.clone(),
@@ -187,6 +188,7 @@ impl Memory {
         if let Some((hold, throttle)) = hold.zip(self.throttles.get_mut(&call)) {
             let last_try = now >= throttle.at + BETWEEN_TRIES;
             throttle.at = now;
+            hold.since = now;
             if last_try {
                 hold.until = hold.until.max(now + pause);
             }
@@ -197,9 +199,18 @@ impl Memory {
         span.mul_f64(0.5 + self.fraction() / 2.0)
     }
 
-    /// A call went through: twice as many may follow, and what was learned fades.
-    pub(crate) fn passed(&mut self, call: Call) {
+    /// A call that was sent at `begun` went through: twice as many may follow, and what was learned fades.
+    /// One that was sent before the last refusal drew from a bucket that has since been empty.
+    pub(crate) fn passed(&mut self, call: Call, begun: Timestamp) {
         let hold = self.holds.get_mut(&Scope::Calls(call));
+        let later = |hold: &&mut Hold| {
+            mutant!(
+                "throttle/only-later-success-counts",
+                hold.since <= begun,
+                true
+            )
+        };
+        let hold = hold.filter(later);
         if let Some((hold, throttle)) = hold.zip(self.throttles.get_mut(&call)) {
             hold.failures /= 2;
             throttle.allowed = mutant!(
@@ -388,11 +399,17 @@ mod tests {
         let again = first[&scope].until + Duration::from_millis(1);
         memory.throttled(Call::Assign, &error(), again);
         assert_eq!(memory.holds[&scope].failures, 2);
-        memory.passed(Call::Create);
-        memory.passed(Call::Assign);
+        memory.passed(Call::Create, again);
+        let before = again - Duration::from_millis(1);
+        memory.passed(Call::Assign, before);
+        assert_eq!(
+            memory.holds[&scope].failures, 2,
+            "sent beside the refused one"
+        );
+        memory.passed(Call::Assign, again);
         let allowed = memory.throttles[&Call::Assign].allowed;
         assert_eq!((memory.holds[&scope].failures, allowed), (1, 2));
-        memory.passed(Call::Assign);
+        memory.passed(Call::Assign, again);
         assert!(memory.throttles.is_empty() && memory.holds.is_empty());
     }
 }

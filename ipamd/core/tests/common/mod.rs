@@ -101,7 +101,7 @@ impl World {
         id
     }
 
-    fn attach(&mut self, id: &EniId, device_index: u32) {
+    pub fn attach(&mut self, id: &EniId, device_index: u32) {
         self.ec2.get_mut(id).unwrap().attachment = Some(AttachmentView {
             id: Some(format!("attach-{id}")),
             device_index,

@@ -95,3 +95,25 @@ fn a_link_that_goes_during_a_look_is_looked_at_again() {
     assert_eq!(store.to_forget(later), traces);
     assert!(!store.is_free(address(), later));
 }
+
+/// Word of that link's end was kept until the look was over: by then a newer pod has a link of the same name.
+#[test]
+fn a_link_that_went_is_not_the_namesake_that_came() {
+    let (mut store, mut forget, mut notices) = (released(), Forget::default(), Notices::default());
+    let Some(Task::Forget(traces)) = forget.next(&store, false, NOW) else {
+        panic!("no look")
+    };
+    store.link_gone(HOST_IF, NOW);
+    forget.link_gone(HOST_IF);
+    let newer = IpAddr::from([10, 0, 0, 18]);
+    store.set_routed(newer, HOST_IF.into());
+    let answer = Forgotten {
+        linked: vec![address()],
+        connections: Connections::Removed(0),
+    };
+    forget.done(&mut store, &traces, Ok(answer), &mut notices, NOW);
+    assert_eq!(
+        store.routed().get(&newer).map(String::as_str),
+        Some(HOST_IF)
+    );
+}

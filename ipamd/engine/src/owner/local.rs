@@ -73,8 +73,8 @@ impl Owner {
             .min()
     }
 
-    /// A link that is swept is gone; one that is not is found again by the next look, and what remains
-    /// there is swept again, but not at once.
+    /// What is swept is looked at again before its address is given; what remains there is swept again, but
+    /// not at once.
     pub(super) fn swept(
         &mut self,
         leftovers: &[Leftover],
@@ -85,7 +85,11 @@ impl Owner {
         let at = self.sweep_retry.failed(now);
         if mutant!("sweep/failure-is-not-done", result.is_ok(), true) {
             for leftover in leftovers {
-                self.store.link_gone(&leftover.host_if, now);
+                mutant!(
+                    "sweep/says-nothing-of-namesakes",
+                    self.store.swept(leftover.address, &leftover.host_if, now),
+                    self.store.link_gone(&leftover.host_if, now)
+                );
             }
         }
         if let Err(error) = result {

@@ -43,6 +43,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
     let known = loaded.same_boot && loaded.trusted && whole;
     // A run that died before its first commit in this boot left the last boot's ENIs as they were.
     let same_boot = loaded.same_boot && (loaded.facts.is_some() || !loaded.leases.is_empty());
+    let forgotten = forget_unproven(&mut loaded);
     let enis: Vec<Eni> = loaded
         .enis
         .into_iter()
@@ -107,7 +108,7 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         metadata_due: None,
         enis_due: None,
         survey_retry: Retry::default(),
-        writes: Vec::new(),
+        writes: forgotten,
         report: Report::default(),
         wake_at: None,
         token_prefix: format!("ipamd-{seed:016x}"),
@@ -125,6 +126,26 @@ pub(super) fn owner(settings: Settings, mut loaded: Loaded, seed: u64, now: Time
         owner.facts = Some(facts);
     }
     owner
+}
+
+/// A store that has lost whose it is may be a copy of another instance's. What is attached is ours if EC2
+/// says so; until then it is nothing to be deleted. What is not attached is left to the clean-up of orphans,
+/// which goes by EC2's tags: a Create that is sent again by its token would give us the other instance's
+/// ENI. Answers the records to be removed.
+fn forget_unproven(loaded: &mut Loaded) -> Vec<Write> {
+    if mutant!(
+        "store/without-a-name-proves-nothing",
+        loaded.instance.is_some(),
+        true
+    ) {
+        return Vec::new();
+    }
+    for eni in &mut loaded.enis {
+        eni.ours = false;
+    }
+    let attached = |eni: &Eni| matches!(eni.phase, Phase::Attached | Phase::Ready | Phase::Leaving);
+    let gone = loaded.enis.extract_if(.., |eni| !attached(eni));
+    gone.map(|eni| Write::NoEni(eni.handle)).collect()
 }
 
 /// Blocks whose rules the kernel has since before the restart: those in which leases stand. One that
@@ -264,3 +285,6 @@ impl Owner {
         self.host.distrust();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,14 @@ use super::{Mutant, Pods, seeds, tests};
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Mutant] = &[
+    tests("doubt/unanswered-attach", "ipamd/core/tests/doubt.rs",
+        "whether an unanswered Attach was done is not known"),
+    tests("doubt/attach-outlives-a-restart", "ipamd/core/tests/doubt.rs",
+        "nor after a restart"),
+    tests("describe/attach-was-not-done", "ipamd/core/tests/doubt.rs",
+        "a doubt about an Attach ends with EC2's word"),
+    tests("doubt/refused-attach-stays", "ipamd/core/tests/doubt.rs",
+        "a refused repeat of an unanswered Attach does not prove that the ENI is attached to nothing"),
     seeds("intent/assign", Pods::V4, 25,
         "a durable intent before every Assign"),
     seeds("intent/detach-serves-nobody", Pods::V4, 25,

@@ -8,6 +8,10 @@ pub(super) const TABLE: &[Mutant] = &[
         "the link of a new sandbox of the same pod is not swept"),
     tests("sweep/only-what-this-run-released", "ipamd/core/tests/choice.rs",
         "what an older store calls released may be a living pod's"),
+    tests("sweep/says-nothing-of-namesakes", "ipamd/core/tests/cooldown.rs",
+        "a sweep's answer is not taken for word of a newer pod's link of the same name"),
+    tests("kernel/late-word-is-not-of-namesakes", "ipamd/engine/src/lib.rs",
+        "a link's end that is told late is not taken for word of a newer pod's link"),
     seeds("sweep/failure-is-not-done", Pods::V4, 500,
         "what a failed sweep has left is still there")
         .equivalent("the look at the link that every address needs before it is given finds it again"),

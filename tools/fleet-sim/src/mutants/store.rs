@@ -4,6 +4,8 @@ use super::{Mutant, Pods, seeds, tests};
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Mutant] = &[
+    tests("store/without-a-name-proves-nothing", "ipamd/engine/src/lib.rs",
+        "ENIs of a store that has lost whose it is are not deleted as ours"),
     seeds("store/lease-before-answer", Pods::V4, 200,
         "a lease is durable before it is told"),
     seeds("store/intent-before-call", Pods::V4, 400,

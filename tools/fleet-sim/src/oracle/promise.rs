@@ -247,3 +247,6 @@ impl fmt::Display for Promise {
         f.write_str(self.words())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,6 @@ pub(crate) struct Rates {
     /// Actions that EC2 refused for their rate: when that was heard of, and how many were sent since
     /// and are not answered. A success ends it.
     slowed: BTreeMap<(String, &'static str), (Duration, u32)>,
-    /// What waits for the mending of a known fault is not held against anybody.
-    pub(crate) lax: bool,
 }
 
 impl Rates {
@@ -127,9 +125,6 @@ impl Oracle {
         let key = |size| (node.to_owned(), name, target.clone(), size);
         let same = self.rates.note(key(Some(size)), sent, now);
         let any = self.rates.note(key(None), sent, now);
-        if self.rates.lax {
-            return;
-        }
         let gap = same.and_then(|(gap, _)| gap).filter(|gap| *gap < GAP);
         if let Some(gap) = gap {
             let what = format!("{node} repeats {name} {target} {gap:?} after a refused one");

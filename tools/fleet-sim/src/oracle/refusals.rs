@@ -49,7 +49,6 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Names of faults in [`crate::scenario::KNOWN_FAULTS`].
 pub(crate) const EMPTY_REASON: &str = "empty reason";
-pub(crate) const STALE_HOLD: &str = "hold outlasts its cause";
 
 /// What is wrong with a refusal; empty if it is right.
 pub(crate) fn judge(
@@ -230,14 +229,10 @@ fn no_address(account: &Account<'_>, asked: &Asked, refusal: &Refusal) -> Vec<St
                 asked.deadline - account.now
             ));
         }
-        let excused = !allows(STALE_HOLD)
-            && reasons
-                .iter()
-                .any(|n| stands_until(n, &account.run).is_some());
         let nodes = world.vpc().nodes().iter().filter(|n| n.running).count();
         let bound = super::bound::bound(world, &vec![room; nodes]);
         let long = account.now.saturating_sub(asked.since) >= bound;
-        if long && at_peace(account, asked) && !excused {
+        if long && at_peace(account, asked) {
             wrong.push(format!("EC2 would have given one since {:?}", asked.since));
         }
     }

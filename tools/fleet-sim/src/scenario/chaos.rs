@@ -9,7 +9,7 @@ use super::report;
 use super::runtime::{self, Pod};
 use super::trouble::{Trouble, fault, hold_ups};
 use super::wide::Breadth;
-use super::{change, ground};
+use super::{change, ground, words};
 use crate::node::Node;
 use crate::oracle;
 use crate::rng::Rng;
@@ -125,7 +125,7 @@ impl Chaos {
             self.make(trouble).await;
             let fault = self.breadth.happen(event, &self.world, &mut self.machines);
             if let Some(fault) = fault {
-                self.world.tell("EC2", || format!("{fault:?}"));
+                self.world.tell("EC2", || words::fault(&fault));
                 self.faults.push(self.world.vpc().add_fault(fault));
             }
         }
@@ -172,7 +172,7 @@ impl Chaos {
                 }
                 machine.restart(change.then_some(settings)).await;
                 let policy = &machine.settings.policy;
-                let words = dice::policy_words(policy);
+                let words = words::policy(policy);
                 self.world
                     .tell(&machine.site.name, || format!("settings: {words}"));
             }
@@ -184,7 +184,7 @@ impl Chaos {
                 if let Effect::Stale { ms } = &mut fault.effect {
                     *ms = (*ms).min(ground::stale_most(&self.plan));
                 }
-                self.world.tell("EC2", || format!("{fault:?}"));
+                self.world.tell("EC2", || words::fault(&fault));
                 self.faults.push(self.world.vpc().add_fault(fault));
             }
             Trouble::Road => {
@@ -253,8 +253,7 @@ impl Chaos {
                 return;
             }
         }
-        self.world
-            .tell(&machine.site.name, || format!("IMDS's mood: {mood:?}"));
+        self.world.tell(&machine.site.name, || words::moods(&mood));
     }
 
     async fn link(&mut self, at: usize) {
@@ -276,7 +275,8 @@ impl Chaos {
     async fn kernel(&mut self, at: usize) {
         let kernel = self.machines[at].node.kernel.clone();
         for _ in 0..self.rng.range(1, 3) {
-            let bends = self.plan.daemons_stay() || self.plan.dice.allow("bent_at_start");
+            let stay = self.plan.daemons_stay() && self.breadth.daemons_stay();
+            let bends = stay || self.plan.dice.allow("bent_at_start");
             kernel.meddle(&mut self.rng, bends).await;
         }
     }

@@ -47,7 +47,7 @@ impl Plan {
             .is_some_and(|w| *w > 0)
     }
 
-    /// Whether every daemon runs from the beginning to the end.
+    /// Whether no common trouble ends a daemon.
     pub(super) fn daemons_stay(&self) -> bool {
         let ends = [
             Trouble::Kill,
@@ -57,44 +57,6 @@ impl Plan {
         ];
         !self.fuses && !ends.into_iter().any(|trouble| self.may(trouble))
     }
-
-    pub(super) fn words(&self) -> String {
-        let nodes: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|(name, kind, s)| format!("{name}: {kind} {}", policy_words(&s.policy)))
-            .collect();
-        let subnets = self.spec.subnets.iter();
-        let subnets: Vec<String> = subnets
-            .map(|s| format!("{} {:?}", s.cidr, s.tags))
-            .collect();
-        format!(
-            "{}, {:?}, {} strangers, reservations {:?}; {}; {} events; {:?}",
-            subnets.join("; "),
-            self.ground,
-            self.strangers,
-            self.spec.subnets[0].reservations,
-            nodes.join("; "),
-            self.events,
-            self.habits
-        )
-    }
-}
-
-pub(super) fn policy_words(p: &Policy) -> String {
-    format!(
-        "{} of {:?} in {:?} warm eni {} ip {:?} min {:?} prefix {} max eni {:?} pods {:?} rest {:?}",
-        if p.prefixes { "prefixes" } else { "addresses" },
-        p.families,
-        p.subnets,
-        p.warm_eni,
-        p.warm_ip,
-        p.minimum_ip,
-        p.warm_prefix,
-        p.max_eni,
-        p.max_pods,
-        p.cooldown
-    )
 }
 
 /// Small ones: an ENI's end is near.

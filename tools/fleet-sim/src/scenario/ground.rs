@@ -39,13 +39,13 @@ pub(super) struct Ground {
     /// Describes lag by so much at most.
     pub(super) lag_ms: u32,
     /// So many ENIs are another cluster's.
-    neighbours: u32,
+    pub(super) neighbours: u32,
     /// Of these, some are attached to an instance of its own.
     host: bool,
     /// Nodes have ENIs that are tagged to be left alone.
-    left_alone: bool,
+    pub(super) left_alone: bool,
     /// Nodes have ENIs of another account.
-    foreign: bool,
+    pub(super) foreign: bool,
     /// So many dead nodes' ENIs lie about.
     pub(super) orphans: u32,
 }

@@ -19,6 +19,7 @@ mod trouble;
 mod verdict;
 mod waiting;
 mod wide;
+mod words;
 
 pub use cut::Cut;
 pub use dice::FAMILY_SEEDS;
@@ -88,18 +89,20 @@ pub fn play_with(seed: u64, told: bool, dice: Dice, cut: &Cut) -> Report {
             .map_err(|e| e.to_string())?;
         runtime.block_on(scene(seed, dice, cut, story.clone(), &mut report))
     }));
-    let failure = match result {
-        Ok(Ok(())) => None,
-        Ok(Err(words)) => Some(words),
-        Err(panic) => Some(format!("panic: {}", panic_words(&*panic))),
-    };
-    report.breaches.extend(failure.map(|what| Breach {
-        at: report.lasted,
-        promise: Promise::NoPanic,
-        what,
-    }));
+    report.breaches.extend(broken_off(result, report.lasted));
     report.story = story.lines();
     report
+}
+
+/// A scenario that did not come to its end.
+fn broken_off(result: std::thread::Result<Result<(), String>>, at: Duration) -> Option<Breach> {
+    let what = match result {
+        Ok(Ok(())) => return None,
+        Ok(Err(words)) => words,
+        Err(panic) => format!("panic: {}", panic_words(&*panic)),
+    };
+    let promise = Promise::NoPanic;
+    Some(Breach { at, promise, what })
 }
 
 fn panic_words(panic: &(dyn Any + Send)) -> String {
@@ -119,8 +122,9 @@ async fn scene(
     let plan = dice::throw(&mut rng, seed, dice);
     let world = World::with_story(plan.spec.clone(), story).map_err(|e| e.to_string())?;
     world.oracle().dice = dice;
-    world.tell("scenario", || plan.words());
-    world.oracle().rates.lax = !dice.allow("hot loop");
+    for line in words::scenario(&plan) {
+        world.tell("scenario", || line);
+    }
     operator::fragment(&world, &plan, &mut rng);
     ground::tell_oracle(&world, &plan);
     ground::tell_oracle(&world, &plan);
@@ -147,4 +151,26 @@ async fn scene(
         .sum();
     report.breaches.append(&mut world.oracle().breaches);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_seen() {
+        let at = Duration::from_secs(7);
+        let caught = |work: fn() -> Result<(), String>| broken_off(catch_unwind(work), at);
+        assert!(caught(|| Ok(())).is_none());
+        for (work, words) in [
+            ((|| panic!("no")) as fn() -> Result<(), String>, "panic: no"),
+            (|| Err("no way".into()), "no way"),
+        ] {
+            let breach = caught(work).expect("is seen");
+            assert_eq!(
+                (breach.promise, breach.what.as_str()),
+                (Promise::NoPanic, words)
+            );
+        }
+    }
 }

@@ -8,16 +8,14 @@
 use super::machine::{Machine, Site};
 use super::runtime::{Answered, Prober};
 use super::waiting::breaches;
-use crate::node::Node;
+use super::words;
 use crate::oracle::Promise;
 use crate::oracle::bound::{bound, lag};
-use crate::oracle::refusals::{STALE_HOLD, stands_until};
 use crate::oracle::room::Room;
 use crate::oracle::truth::Account;
 use crate::rng::Rng;
 use crate::world::World;
 use ipam_core::Family;
-use ipam_core::plan::Note;
 use std::time::Duration;
 
 /// When, from the beginning of the peace.
@@ -73,19 +71,12 @@ impl Probes {
             if number == 0 {
                 limit += AFTERMATH + lag(world);
             }
-            let held = held(&machine.node).await;
             world.tell(&machine.site.name, || {
                 format!("probe {number}: {pods} pods within {limit:?}")
             });
             for n in 0..pods {
                 let rng = self.rng.fork();
-                let probe = Probe::new(
-                    &machine.site,
-                    format!("probe{number}-{n}"),
-                    limit,
-                    held,
-                    rng,
-                );
+                let probe = Probe::new(&machine.site, format!("probe{number}-{n}"), limit, rng);
                 tokio::spawn(probe.live());
             }
         }
@@ -110,17 +101,6 @@ fn fit(account: &Account<'_>, rooms: &[&Room]) -> u32 {
     most.min(free + if alone { room.more() } else { 0 })
 }
 
-/// Until when the node holds something up already.
-async fn held(node: &Node) -> Option<Duration> {
-    let shown = node.snapshot().await?;
-    longest(&node.world, &node.name, &shown.notes)
-}
-
-fn longest(world: &World, node: &str, notes: &[Note]) -> Option<Duration> {
-    let run = world.oracle().ledger.run(node);
-    notes.iter().filter_map(|n| stands_until(n, &run)).max()
-}
-
 /// One pod of a probe.
 pub(super) struct Probe {
     pod: Prober,
@@ -130,35 +110,18 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn new(
-        site: &Site,
-        name: String,
-        bound: Duration,
-        held: Option<Duration>,
-        rng: Rng,
-    ) -> Self {
+    pub(super) fn new(site: &Site, name: String, bound: Duration, rng: Rng) -> Self {
         let since = site.world.elapsed();
-        let mut probe = Self {
+        Self {
             pod: Prober::new(site, name, rng),
             since,
             limit: since + bound,
             bound,
-        };
-        probe.excuse(held);
-        probe
-    }
-
-    /// A hold that outlasts its cause is a known fault: it may end first.
-    fn excuse(&mut self, held: Option<Duration>) {
-        let known = !self.pod.site().world.oracle().dice.allow(STALE_HOLD);
-        if let Some(until) = held.filter(|_| known) {
-            self.limit = self.limit.max(until + self.bound);
         }
     }
 
     /// ADD until it is up, as a runtime does; then, mostly, DEL.
     pub(super) async fn live(mut self) {
-        let site = self.pod.site().clone();
         loop {
             let Some(add) = self.pod.ask().await else {
                 // The daemon is on its way.
@@ -167,9 +130,8 @@ impl Probe {
                 }
                 continue;
             };
-            match &add.answer {
-                Ok(_) => return self.up(add).await,
-                Err(refusal) => self.excuse(longest(&site.world, &site.name, &refusal.notes)),
+            if add.answer.is_ok() {
+                return self.up(add).await;
             }
             // Who tries again does not wait for what the last sandbox left.
             let id = add.id().to_owned();
@@ -189,7 +151,8 @@ impl Probe {
             let what = format!("{id} waits for {waited:?}, bound {:?}", self.bound);
             if let Some(daemon) = site.kernel.daemon() {
                 let shown = daemon.inspect().await;
-                site.world.tell(&site.name, || format!("{shown:?}"));
+                let shown = shown.map_or_else(|error| error.to_string(), |it| words::snapshot(&it));
+                site.world.tell(&site.name, || shown);
             }
             self.late(what);
             return true;

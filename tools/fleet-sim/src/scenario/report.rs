@@ -71,3 +71,11 @@ pub(super) async fn is_unsettled(machine: &Machine) -> bool {
     let for_matter = |matter| excuses(&machine.site, &shown.notes, matter);
     for_matter(Matter::Short(Family::V4)) || for_matter(Matter::Surplus)
 }
+
+/// Which promises these notes would break if the daemon said so now.
+#[cfg(test)]
+pub(super) fn broken_by(machine: &Machine, notes: &[Note]) -> Vec<Promise> {
+    let account = Account::of(machine.site.place()).expect("a daemon runs");
+    let wrong = wrong(&account, notes);
+    wrong.into_iter().map(|(_, promise, _)| promise).collect()
+}

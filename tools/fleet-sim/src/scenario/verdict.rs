@@ -6,6 +6,7 @@ use super::known::RENAMED_DEL_FORGOTTEN;
 use super::machine::Machine;
 use super::report;
 use super::waiting::Waiting;
+use super::words;
 use super::{operator, places};
 use crate::oracle::truth::{Account, Matter};
 use crate::oracle::{self, Eni, Promise, refusals};
@@ -111,7 +112,7 @@ impl<'a> Judge<'a> {
             return;
         };
         self.world
-            .tell(&self.machine.site.name, || format!("{snapshot:?}"));
+            .tell(&self.machine.site.name, || words::snapshot(&snapshot));
         self.pods();
         let crowded = self.is_crowded();
         if snapshot.parked > 0 && !crowded {

@@ -71,6 +71,12 @@ impl Breadth {
         }
     }
 
+    /// Whether none of it ends a daemon.
+    pub(super) fn daemons_stay(&self) -> bool {
+        let ends = |kind: &Wide| matches!(kind, Wide::Record | Wide::State | Wide::Image);
+        !self.kinds.iter().any(ends)
+    }
+
     /// After a common trouble there may be a wide one; a fault of EC2 that it is, is answered.
     pub(super) fn happen(
         &self,

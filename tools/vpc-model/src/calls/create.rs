@@ -94,6 +94,13 @@ pub(crate) fn create_eni(
     })
 }
 
+/// Whether the same request has gone well before.
+pub(super) fn is_done(state: &State, r: &CreateNetworkInterface) -> bool {
+    let first = r.client_token.as_ref();
+    let first = first.and_then(|token| state.client_tokens.get(token));
+    first.is_some_and(|(first, _)| first == r)
+}
+
 /// The answer to a repeated request with the same client token (*documented*: "Ensuring
 /// idempotency in Amazon EC2 API requests").
 fn created_before(

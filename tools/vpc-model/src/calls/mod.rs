@@ -33,6 +33,11 @@ use modify::modify_eni;
 pub(crate) use sight::Sight;
 use tags::{create_tags, delete_tags};
 
+/// Whether this very request has gone well before, by its client token.
+pub(crate) fn is_done(state: &State, action: &Action) -> bool {
+    matches!(action, Action::CreateNetworkInterface(r) if create::is_done(state, r))
+}
+
 /// Does the work of a call that may be done.
 pub(crate) fn dispatch(
     state: &mut State,

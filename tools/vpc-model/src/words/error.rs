@@ -59,6 +59,19 @@ impl ApiError {
         Self::new("Unreached", "The call did not reach EC2.").with_status(0)
     }
 
+    /// Whether EC2 says this before it looks what is asked for: of who calls and how often, or of trouble of
+    /// its own. All else it finds out at its work, after the client token.
+    pub fn is_said_first(&self) -> bool {
+        let of_the_caller = [
+            "RequestLimitExceeded",
+            "UnauthorizedOperation",
+            "AuthFailure",
+            "RequestExpired",
+            "OptInRequired",
+        ];
+        self.http_status >= 500 || of_the_caller.contains(&self.code.as_str())
+    }
+
     /// What a dry run gets that would have worked: HTTP 412 (*recorded*).
     pub fn dry_run() -> Self {
         Self::new(

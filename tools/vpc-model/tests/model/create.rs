@@ -1,9 +1,9 @@
 use crate::world::{World, addresses, named, prefixes, spec};
-use vpc_model::Response;
 use vpc_model::ids::{GroupId, SubnetId};
 use vpc_model::request::{
     CreateNetworkInterface, DeleteNetworkInterface, Request, WantedV4, WantedV6,
 };
+use vpc_model::{Effect, Fault, Response};
 
 fn in_subnet(subnet: &str, v4: WantedV4) -> CreateNetworkInterface {
     CreateNetworkInterface {
@@ -187,6 +187,44 @@ fn a_client_token_makes_one_eni() {
         create(&"x".repeat(65), 1).unwrap_err(),
         "InvalidParameterValue"
     );
+}
+
+/// What EC2 finds out at its work it does not say of a request that has gone well; what it says before its
+/// work, it does.
+#[test]
+fn a_repeat_of_what_was_done_is_refused_for_nothing_but_its_caller() {
+    for (code, status, repeats) in [
+        ("InvalidParameterValue", 400, true),
+        ("InsufficientFreeAddressesInSubnet", 400, true),
+        ("RequestLimitExceeded", 503, false),
+        ("UnauthorizedOperation", 403, false),
+        ("InternalError", 500, false),
+    ] {
+        let mut w = World::new();
+        let request = |token: &str| CreateNetworkInterface {
+            client_token: Some(token.to_owned()),
+            ..in_subnet("subnet-a", addresses(2))
+        };
+        let Ok(Response::Created { eni: first, .. }) = w.call(request("t-1")) else {
+            panic!("nothing was made")
+        };
+        let fail = Effect::Fail {
+            code: code.to_owned(),
+            message: "no".to_owned(),
+            http_status: status,
+        };
+        w.vpc.add_fault(Fault::new("Create*", fail));
+        let mut call = |token: &str| {
+            let (caller, request) = (w.caller.clone(), Request::from(request(token)));
+            let admission = w.vpc.begin(&caller, "CreateNetworkInterface", w.now);
+            w.vpc.execute(&admission, &caller, &request, w.now)
+        };
+        match call("t-1") {
+            Ok(Response::Created { eni, .. }) => assert!(repeats && eni.id == first.id, "{code}"),
+            other => assert!(!repeats, "{code}: {other:?}"),
+        }
+        assert_eq!(call("t-2").unwrap_err().code, code);
+    }
 }
 
 #[test]

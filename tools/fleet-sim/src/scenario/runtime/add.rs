@@ -104,11 +104,18 @@ impl Worker {
                 let (first, second) = tokio::join!(this.wait(handle, request), again);
                 second.or(first)
             }
+            // A pod that is up would be ended by that DEL, and goes by a DEL of its own.
+            Fate::Withdrawn(_) if self.lives(&request.key) => self.wait(handle, request).await,
             Fate::Withdrawn(after) => {
                 self.withdrawn(handle, request, after).await;
                 None
             }
         }
+    }
+
+    fn lives(&self, key: &AttachmentKey) -> bool {
+        let oracle = self.site.world.oracle();
+        oracle.living.contains_key(&self.pod_key(key))
     }
 
     /// One more ADD waits, or one less.

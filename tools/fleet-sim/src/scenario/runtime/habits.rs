@@ -20,25 +20,25 @@ pub(in super::super) enum Gc {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Habits {
     /// Pods are made again under their names.
-    pub(super) recreates: bool,
+    pub(in super::super) recreates: bool,
     /// DELs come late, or twice, or for what nobody knows.
-    pub(super) odd_dels: bool,
+    pub(in super::super) odd_dels: bool,
     /// The runtime collects garbage, and sometimes loses a sandbox.
-    pub(super) gc: Option<Gc>,
+    pub(in super::super) gc: Option<Gc>,
     /// DELs name the addresses of their results though those may be another pod's by now.
-    pub(super) stale_results: bool,
+    pub(in super::super) stale_results: bool,
     /// The network's name in the configuration changes.
-    pub(super) renames: bool,
+    pub(in super::super) renames: bool,
     /// Some pods have a second interface.
-    pub(super) second: bool,
+    pub(in super::super) second: bool,
     /// Some plugins are of the previous version.
-    pub(super) old_plugins: bool,
+    pub(in super::super) old_plugins: bool,
     /// Nodes have node-local addresses for the other family.
-    pub(super) egress: bool,
+    pub(in super::super) egress: bool,
     /// Nodes have an IPv6 address, without which those of IPv6 lead nowhere.
     pub(super) reaches_six: bool,
     /// Nearly all node-local addresses are routed to pods that nobody knows.
-    pub(super) crowded: bool,
+    pub(in super::super) crowded: bool,
 }
 
 impl Habits {

@@ -327,7 +327,7 @@ async fn a_pod_that_waits_too_long_is_seen() {
     let (world, machine) = settled(few()).await;
     let probe = |name: &str| {
         let bound = Duration::from_secs(20);
-        Probe::new(&machine.site, name.into(), bound, None, Rng::new(4))
+        Probe::new(&machine.site, name.into(), bound, Rng::new(4))
     };
     probe("fits").live().await;
     assert_eq!(heard(&world), vec![]);
@@ -339,4 +339,23 @@ async fn a_pod_that_waits_too_long_is_seen() {
     }
     probe("too-many").live().await;
     assert!(heard(&world).contains(&Promise::ServedInTime));
+}
+
+/// What the daemon might say of itself, each without a reason.
+#[tokio::test(start_paused = true)]
+async fn reports_that_are_not_so_are_seen() {
+    let (_, machine) = settled(few()).await;
+    assert_eq!(report::broken_by(&machine, &[]), vec![]);
+    for (note, promise) in [
+        (Note::Growing(3), Promise::NoEndlessHold),
+        (Note::NotProvisioning, Promise::ReportIsTrue),
+        (Note::NoPrefixesHere, Promise::ReportIsTrue),
+    ] {
+        let words = note.to_string();
+        assert_eq!(
+            report::broken_by(&machine, &[note]),
+            vec![promise],
+            "{words}"
+        );
+    }
 }
