@@ -115,6 +115,7 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
 pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
     (931, Promise::CallsAreBounded),
     (1479, Promise::CallsAreBounded),
+    (2096, Promise::CallsAreBounded),
     (2354, Promise::RefusalIsRight),
     (2391, Promise::RefusalIsRight),
     (2419, Promise::RefusalIsRight),
@@ -123,6 +124,7 @@ pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
     (3147, Promise::NothingHalfWay),
     (3334, Promise::CallsAreBounded),
     (3445, Promise::OthersAreLeftAlone),
+    (3995, Promise::CallsAreBounded),
 ];
 
 /// Which dice are thrown.
