@@ -7,7 +7,8 @@
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -55,14 +56,35 @@ impl Use {
 #[derive(Debug)]
 pub(crate) struct Trust {
     file: PathBuf,
+    /// What is in the file, or why it is not believed; read once, and only if it is asked for.
+    rules: OnceCell<Result<Map<String, Value>, String>>,
 }
 
 impl Trust {
     pub(crate) fn new(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let named = variable(VARIABLE).filter(|name| !name.is_empty());
+        Self::by(named.map_or_else(|| FILE.into(), PathBuf::from))
+    }
+
+    fn by(file: PathBuf) -> Self {
         Self {
-            file: named.map_or_else(|| FILE.into(), PathBuf::from),
+            file,
+            rules: OnceCell::new(),
         }
+    }
+
+    /// What the administrator allows.
+    fn allowed(&self, of: Use) -> Result<Vec<PathBuf>, String> {
+        let rules = self.rules.get_or_init(|| rules(&self.file)).as_ref();
+        let list = match rules.map_err(Clone::clone)?.get(of.field()) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(format!("has no list of directories as {}", of.field())),
+        };
+        let paths = list.iter().filter_map(Value::as_str).map(PathBuf::from);
+        // The root directory allows everything, and an empty or relative path, too, would mean no place.
+        let is_a_place = |path: &PathBuf| path.is_absolute() && path.components().nth(1).is_some();
+        Ok(paths.filter(is_a_place).collect())
     }
 
     /// The directory that the path is allowed below; or why it is not allowed, in words. The file is read
@@ -75,7 +97,7 @@ impl Trust {
         if let Some(root) = known.clone().find(|root| below(root)) {
             return Ok(root.into());
         }
-        let (allowed, why) = match allowed(&self.file, of) {
+        let (allowed, why) = match self.allowed(of) {
             Ok(allowed) => (allowed, String::new()),
             Err(why) => (Vec::new(), format!(", which {why}")),
         };
@@ -93,26 +115,17 @@ impl Trust {
     }
 }
 
-/// What the administrator allows.
-fn allowed(file: &Path, of: Use) -> Result<Vec<PathBuf>, String> {
+/// What is in the file.
+fn rules(file: &Path) -> Result<Map<String, Value>, String> {
     let mut file = open(file)?;
     let mut text = String::new();
     let read = (&mut file).take(FILE_MAX).read_to_string(&mut text);
     read.map_err(|error| format!("can't be read: {error}"))?;
-    let value: Value =
-        serde_json::from_str(&text).map_err(|error| format!("is not JSON: {error}"))?;
-    let Value::Object(map) = value else {
-        return Err("is not a JSON object".into());
-    };
-    let list = match map.get(of.field()) {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(list)) => list,
-        Some(_) => return Err(format!("has no list of directories as {}", of.field())),
-    };
-    let paths = list.iter().filter_map(Value::as_str).map(PathBuf::from);
-    // The root directory allows everything, and an empty or relative path, too, would mean no place.
-    let is_a_place = |path: &PathBuf| path.is_absolute() && path.components().nth(1).is_some();
-    Ok(paths.filter(is_a_place).collect())
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err("is not a JSON object".into()),
+        Err(error) => Err(format!("is not JSON: {error}")),
+    }
 }
 
 /// Opens it if it is an administrator's: a file of root's, or of the user that the plugin runs as, that
@@ -147,9 +160,7 @@ mod tests {
     use std::path::Path;
 
     fn by(file: &Path) -> Trust {
-        Trust {
-            file: file.to_owned(),
-        }
+        Trust::by(file.to_owned())
     }
 
     #[test]

@@ -319,7 +319,11 @@ fn version(map: &Map<String, Value>, verb: Verb) -> Result<Version, CniError> {
 
 /// Never a reason to fail: lines go to stderr instead.
 fn log_file(map: &Map<String, Value>, trust: &Trust) -> Option<LogFile> {
-    let path = Path::new(map.get("pluginLogFile")?.as_str()?);
+    let path = Path::new(
+        map.get("pluginLogFile")?
+            .as_str()
+            .filter(|path| *path != "stderr")?,
+    );
     let dir = trust.root(path, Use::Log).ok()?;
     let name = path.strip_prefix(&dir).ok()?.to_owned();
     Some(LogFile { dir, name })

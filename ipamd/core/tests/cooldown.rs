@@ -4,9 +4,8 @@
 mod common;
 
 use common::{World, key};
-use ipam_core::datastore::{FORGET_LEAD, Request, Trace};
+use ipam_core::datastore::{FORGET_LEAD, Trace};
 use ipam_core::plan::{Action, Policy};
-use ipam_core::{Family, PodRef};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,17 +24,7 @@ fn pool(addresses: u32, cooldown: u64) -> World {
 }
 
 fn lease(world: &mut World, n: u32) -> Option<IpAddr> {
-    let (key, pod) = (key(n), PodRef::default());
-    let request = Request {
-        key: &key,
-        pod: &pod,
-        families: &[Family::V4],
-        local: None,
-        veth_prefix: "eni",
-        prefixes: false,
-    };
-    let lease = world.store.assign(&request, world.now).ok()?;
-    Some(lease.addresses[0])
+    common::parts::lease(&mut world.store, n, world.now)
 }
 
 fn pass(world: &mut World, time: Duration) {

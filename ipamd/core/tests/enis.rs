@@ -13,21 +13,8 @@ use std::time::Duration;
 
 /// An ENI that somebody attached by hand.
 fn by_hand(world: &World, unmanaged: Option<Unmanaged>) -> EniView {
-    EniView {
-        id: EniId("eni-by-hand".into()),
-        mac: Mac([2, 0, 0, 0, 9, 9]),
-        attachment: Some(AttachmentView {
-            id: Some("attach-by-hand".into()),
-            device_index: 1,
-            card: 0,
-            delete_on_termination: Some(true),
-        }),
-        subnet: world.subnet.clone(),
-        address: "10.0.99.9/16".parse().ok(),
-        blocks: vec![Block::address("10.0.99.10".parse().unwrap())],
-        unmanaged,
-        ours: false,
-    }
+    let block = Block::address("10.0.99.10".parse().unwrap());
+    common::parts::by_hand(world, block, unmanaged)
 }
 
 /// The first action of this kind, however long it takes; all else that is planned until then is done.

@@ -103,23 +103,6 @@ fn memory() -> Memory {
     Memory::new(true, 11, NOW)
 }
 
-/// What pod `n` gets.
-fn ask(store: &mut Datastore, n: u32, now: Timestamp) -> Option<IpAddr> {
-    let (key, pod) = (key(n), PodRef::default());
-    let request = Request {
-        key: &key,
-        pod: &pod,
-        families: &[Family::V4],
-        local: None,
-        veth_prefix: "eni",
-        prefixes: false,
-    };
-    store
-        .assign(&request, now)
-        .ok()
-        .map(|lease| lease.addresses[0])
-}
-
 /// Records that contradict each other are none of a pod's: the first stands, the other one's goes.
 #[test]
 fn two_records_of_one_address_are_one_pods() {
@@ -128,7 +111,7 @@ fn two_records_of_one_address_are_one_pods() {
     assert_eq!(store.leases().len(), 1);
     assert_eq!(store.owner(ip("10.0.0.17")), Some(&key(1)));
     assert_eq!(store.take_touched(), [Touched::Lease(key(2))]);
-    assert_eq!(ask(&mut store, 3, NOW), None);
+    assert_eq!(common::parts::lease(&mut store, 3, NOW), None);
     assert_eq!(check(&store, NOW), vec![]);
 }
 
@@ -161,9 +144,12 @@ fn assigned(store: &mut Datastore, n: u8, text: &str) {
 fn a_block_is_given_only_once_it_is_wired() {
     let enis = || vec![eni(0, &[]), eni(1, &["10.0.0.17/32"]), eni(2, &[])];
     let mut fresh = Datastore::restore(REST, enis(), vec![], BTreeMap::new());
-    assert_eq!(ask(&mut fresh, 1, NOW), None);
+    assert_eq!(common::parts::lease(&mut fresh, 1, NOW), None);
     fresh.set_wired([block("10.0.0.17/32")]);
-    assert_eq!(ask(&mut fresh, 1, NOW), Some(ip("10.0.0.17")));
+    assert_eq!(
+        common::parts::lease(&mut fresh, 1, NOW),
+        Some(ip("10.0.0.17"))
+    );
 
     let mut back = store(enis(), vec![]);
     let action = Action::Unassign {
@@ -180,7 +166,7 @@ fn a_block_is_given_only_once_it_is_wired() {
         NOW,
     );
     assigned(&mut back, 1, "10.0.0.17/32");
-    assert_eq!(ask(&mut back, 1, NOW), None);
+    assert_eq!(common::parts::lease(&mut back, 1, NOW), None);
 
     let mut moved = store(enis(), vec![]);
     assigned(&mut moved, 2, "10.0.0.17/32");
@@ -189,9 +175,12 @@ fn a_block_is_given_only_once_it_is_wired() {
         holders.map(|e| e.handle).collect::<Vec<_>>(),
         [EniHandle(2)]
     );
-    assert_eq!(ask(&mut moved, 1, NOW), None);
+    assert_eq!(common::parts::lease(&mut moved, 1, NOW), None);
     moved.set_wired([block("10.0.0.17/32")]);
-    assert_eq!(ask(&mut moved, 1, NOW), Some(ip("10.0.0.17")));
+    assert_eq!(
+        common::parts::lease(&mut moved, 1, NOW),
+        Some(ip("10.0.0.17"))
+    );
 }
 
 /// A Describe that lags shows a block on two ENIs, or where it was: it is one ENI's.
@@ -254,7 +243,11 @@ fn an_address_that_becomes_an_enis_own_is_given_no_more() {
         outcome::begin(&mut store, &create, NOW);
         let done = Done::Created(view(&made, &[]));
         finish(&mut store, &mut memory(), &create, Ok(done), NOW, NOW);
-        assert_eq!(ask(&mut store, 9, NOW), None, "leased: {leased}");
+        assert_eq!(
+            common::parts::lease(&mut store, 9, NOW),
+            None,
+            "leased: {leased}"
+        );
         assert_eq!(store.leases().len(), usize::from(leased));
         let state = store.eni(EniHandle(1)).unwrap().blocks.values().next();
         assert_eq!(state, leased.then_some(&BlockState::Lost));
@@ -289,7 +282,7 @@ fn an_address_that_only_a_del_names_rests() {
         vec![lease(1, "10.0.0.18")],
     );
     assert_eq!(store.release_unowned(ip("10.0.0.17"), NOW), None);
-    assert_eq!(ask(&mut store, 2, NOW), None);
+    assert_eq!(common::parts::lease(&mut store, 2, NOW), None);
     assert_eq!(store.cooling_until(ip("10.0.0.17"), NOW), Some(NOW + REST));
     assert_eq!(store.release_unowned(ip("10.0.0.18"), NOW), None);
     assert_eq!(store.released(ip("10.0.0.18")), None);
@@ -309,7 +302,11 @@ fn an_answer_that_is_out_of_date_is_not_believed() {
     store.set_routed(address, "eni-of-somebody".into());
     store.forgotten(&asked);
     store.clear_routed(address, due);
-    assert_eq!(ask(&mut store, 2, due), None, "nobody has looked since");
+    assert_eq!(
+        common::parts::lease(&mut store, 2, due),
+        None,
+        "nobody has looked since"
+    );
 
     let asked = store.to_forget(due);
     store.set_linked(&asked, &[address]);
@@ -380,7 +377,7 @@ fn what_ec2_names_no_more() {
                 (true, true) => Drift::EniLost(one, 1),
             };
             assert_eq!(drift, [wanted]);
-            assert_eq!(ask(&mut store, 2, now), None);
+            assert_eq!(common::parts::lease(&mut store, 2, now), None);
             assert_eq!(store.leases().len(), usize::from(leased));
             let state = store.eni(one).unwrap().blocks.get(&block);
             assert_eq!(state, leased.then_some(&BlockState::Lost));
@@ -472,10 +469,10 @@ fn the_fullest_block_is_filled_first() {
     ];
     let mut store = store(enis, leases);
     for n in 10..24 {
-        let got = ask(&mut store, n, NOW).unwrap();
+        let got = common::parts::lease(&mut store, n, NOW).unwrap();
         assert!(block("10.0.3.16/28").contains(got), "{got}");
     }
     // It is full: the next fullest.
-    let got = ask(&mut store, 24, NOW).unwrap();
+    let got = common::parts::lease(&mut store, 24, NOW).unwrap();
     assert!(block("10.0.3.32/28").contains(got), "{got}");
 }

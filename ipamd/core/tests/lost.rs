@@ -6,26 +6,12 @@ mod common;
 use common::World;
 use ipam_core::check::check;
 use ipam_core::plan::Action;
-use ipam_core::{AttachmentView, Block, BlockState, EniId, EniView, Mac, Phase};
+use ipam_core::{Block, BlockState, EniView, Phase};
 use std::time::Duration;
 
 /// An ENI of somebody else, or one of ours before it was detached by hand.
 fn stranger(world: &World, block: Block) -> EniView {
-    EniView {
-        id: EniId("eni-by-hand".into()),
-        mac: Mac([2, 0, 0, 0, 9, 9]),
-        attachment: Some(AttachmentView {
-            id: Some("attach-by-hand".into()),
-            device_index: 1,
-            card: 0,
-            delete_on_termination: Some(true),
-        }),
-        subnet: world.subnet.clone(),
-        address: "10.0.99.9/16".parse().ok(),
-        blocks: vec![block],
-        unmanaged: None,
-        ours: false,
-    }
+    common::parts::by_hand(world, block, None)
 }
 
 /// A Describe that lags shows one at the place for which an ENI of ours was made; then EC2 attaches

@@ -104,8 +104,8 @@ pub(super) const PEER: &[Knob] = &[
 /// Settings of `ipamd` alone.
 #[rustfmt::skip]
 pub(super) const OURS: &[Knob] = &[
-    knob("IPAMD_STATE_DIR", "/var/lib/ipamd", Text("a directory"), Works, "Leases, cooldowns and ENIs; must outlive the container."),
-    knob("IPAMD_SOCKET", "/run/ipamd/ipamd.sock", LOG_PATH, Works, "The socket that the plugin calls."),
+    knob("IPAMD_STATE_DIR", "/var/lib/ipamd", Text("a directory"), Works, "Leases, cooldowns and ENIs; must outlive the container. The plugin leaves DELs in `spool` there: elsewhere than below `/var/lib/ipamd`, the node's `/etc/ipamd/plugin.json` has to allow it."),
+    knob("IPAMD_SOCKET", "/run/ipamd/ipamd.sock", LOG_PATH, Works, "The socket that the plugin calls: elsewhere than below `/run/ipamd`, the node's `/etc/ipamd/plugin.json` has to allow it."),
     knob("IPAMD_CONFLIST", "", LOG_PATH, Works, "The network configuration that is put there; a plain one if not set."),
     knob("IPAMD_CONFLIST_NAME", "10-ipamd.conflist", Text("a file name"), Works, "Its name there: the runtime takes the first by name."),
     knob("IPAMD_BOOT_ID", "", Text("an id"), Works, "Instead of `/proc/sys/kernel/random/boot_id`, for simulated nodes."),

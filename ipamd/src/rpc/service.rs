@@ -265,8 +265,15 @@ fn tell_released(pod: &str, interface: &str, reply: &v1::ReleaseReply, took: Dur
         Some(refusal) => tracing::warn!(cause = %refusal.cause, pod, interface, took_ms,
             "DEL failed: {}", refusal.message),
         None if reply.released => {
-            let (addresses, link) = (reply.addresses.join(" "), &reply.host_if);
-            tracing::info!(pod, interface, addresses, link, took_ms, "DEL: released");
+            let addresses = reply.addresses.join(" ");
+            tracing::info!(
+                pod,
+                interface,
+                addresses,
+                link = reply.host_if,
+                took_ms,
+                "DEL: released"
+            );
         }
         None => tracing::debug!(pod, interface, took_ms, "DEL: nothing was leased"),
     }
@@ -291,9 +298,14 @@ impl Ipam for Service {
             Ok(wiring) => {
                 let took = began.elapsed();
                 self.metrics.added(took, None);
-                let (addresses, link) = (wiring.pod_addresses.join(" "), &wiring.host_if);
-                let took_ms = milliseconds(took);
-                tracing::info!(pod, interface, addresses, link, took_ms, "ADD: leased");
+                tracing::info!(
+                    pod,
+                    interface,
+                    addresses = wiring.pod_addresses.join(" "),
+                    link = wiring.host_if,
+                    took_ms = milliseconds(took),
+                    "ADD: leased"
+                );
                 Outcome::Wiring(wiring)
             }
             Err(Unserved::Refused(refusal)) => {

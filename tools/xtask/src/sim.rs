@@ -100,6 +100,14 @@ pub(crate) fn check() -> Result<Outcome, TaskError> {
         let listed = |(seed, promise): &(u64, _)| *seed == report.seed && Some(*promise) == first;
         KNOWN_SEEDS.iter().any(listed)
     };
+    let is_checked = |seed: u64| CHECKED.iter().any(|range| range.contains(&seed));
+    for (seed, promise) in KNOWN_SEEDS.iter().filter(|(seed, _)| is_checked(*seed)) {
+        if !found.failed.iter().any(|r| r.seed == *seed && known(r)) {
+            println!(
+                "   seed {seed} no longer breaks its promise ({promise}): it is to leave the list"
+            );
+        }
+    }
     for report in found.failed.extract_if(.., |report| known(report)) {
         let promise = report.breaches.first().map(|b| b.promise.words());
         println!(

@@ -8,6 +8,8 @@
     clippy::cast_possible_truncation
 )]
 
+pub mod parts;
+
 use ipam_core::datastore::{Datastore, Request};
 use ipam_core::limits::{InstanceLimits, limits_of};
 use ipam_core::outcome::{Done, begin, finish, resume};

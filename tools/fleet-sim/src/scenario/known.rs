@@ -121,7 +121,6 @@ pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
     (2419, Promise::RefusalIsRight),
     (2564, Promise::LeaseEndsWithPod),
     (3016, Promise::NoShrinkInDoubt),
-    (3147, Promise::NothingHalfWay),
     (3334, Promise::CallsAreBounded),
     (3445, Promise::OthersAreLeftAlone),
     (3995, Promise::CallsAreBounded),

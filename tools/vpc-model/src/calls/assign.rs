@@ -52,8 +52,7 @@ pub(crate) fn assign_v4(
     eni.secondary.extend(&addresses);
     eni.v4_prefixes.extend(&got.prefixes);
     let id = eni.id.clone();
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     // Addresses named that the ENI has already are answered like new ones (*recorded*).
     let held = r.wanted.addresses.iter().filter(|a| !addresses.contains(a));
     let addresses = held
@@ -216,8 +215,7 @@ pub(crate) fn unassign_v4(
             .for_each(|p| subnet.space4.release_block(*p));
         subnet.note_free(before, now, WINDOW);
     }
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     Ok(Response::UnassignedV4)
 }
 
@@ -250,8 +248,7 @@ pub(crate) fn assign_v6(
     eni.v6.extend(&got.addresses);
     eni.v6_prefixes.extend(&got.prefixes);
     let id = eni.id.clone();
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     Ok(Response::AssignedV6 {
         eni: id,
         addresses: got.addresses,
@@ -287,8 +284,7 @@ pub(crate) fn unassign_v6(
         r.prefixes.iter().for_each(|p| space.release_block(*p));
     }
     let id = eni.id.clone();
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     let (addresses, prefixes) = (r.addresses.clone(), r.prefixes.clone());
     Ok(Response::UnassignedV6 {
         eni: id,

@@ -46,8 +46,7 @@ pub(crate) fn attach_eni(
         delete_on_termination: false,
     });
     eni.settled_since = now;
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     Ok(Response::Attached {
         attachment: id,
         card,
@@ -157,8 +156,7 @@ pub(crate) fn detach_eni(
         let end = if r.force { now } else { now + takes };
         attachment.detaching = Some((now, end));
         state.detaching.insert((end, eni.id.clone()));
-        state.enis.put(eni, now);
-        state.generation += 1;
+        state.keep(eni, now);
         state.advance(now);
     }
     // A second Detach while the first runs is accepted (*assumed*).

@@ -43,8 +43,7 @@ pub(crate) fn modify_eni(
             }
         }
     }
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     Ok(Response::Done)
 }
 

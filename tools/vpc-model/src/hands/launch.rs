@@ -76,8 +76,7 @@ pub(crate) fn launch_node(
     state
         .nodes
         .insert(NodeName::from(node.name.as_str()), id.clone());
-    state.enis.put(eni, now);
-    state.generation += 1;
+    state.keep(eni, now);
     Ok(id)
 }
 

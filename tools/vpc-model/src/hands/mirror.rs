@@ -144,8 +144,7 @@ fn mirror_one(
     eni.tags.clone_from(&twin.tags);
     eni.attachment = attachment;
     if before != Some(&eni) {
-        state.enis.put(eni, now);
-        state.generation += 1;
+        state.keep(eni, now);
     }
     Ok(())
 }

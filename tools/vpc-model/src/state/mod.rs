@@ -205,7 +205,12 @@ impl State {
     pub(crate) fn set_available(&mut self, mut eni: EniState, now: Time) {
         eni.attachment = None;
         eni.settled_since = now;
-        self.generation += 1;
+        self.keep(eni, now);
+    }
+
+    /// Stores a new or changed ENI, which whoever waits for a change hears of.
+    pub(crate) fn keep(&mut self, eni: EniState, now: Time) {
         self.enis.put(eni, now);
+        self.generation += 1;
     }
 }
