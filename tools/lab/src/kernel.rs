@@ -34,6 +34,11 @@ pub fn addresses(net: &NetNs) -> Result<BTreeMap<String, BTreeSet<IpAddr>>, LabE
 /// Host routes (/32, /128) through links whose name begins with `prefix`: address to every link that
 /// such a route goes through.
 ///
+/// The kernel prints its table a page at a time, and when a route before the page's end comes or
+/// goes meanwhile, the next page begins with a line that was printed already (`fib_route_get_idx`
+/// in net/ipv4/fib_trie.c). Two routes never have the same line, since the kernel refuses the
+/// second one, so a line that comes again is the same route.
+///
 /// # Errors
 /// The namespace is gone, or `/proc` is not as the kernel documents it.
 pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<String>>, LabError> {
@@ -47,7 +52,9 @@ fn pod_routes_v6(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<Strin
     let text = net.run(|| fs::read_to_string("/proc/thread-self/net/ipv6_route"))?;
     let mut routes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
     // A kernel without IPv6 has no such file.
-    for line in text.unwrap_or_default().lines() {
+    let text = text.unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    for line in text.lines() {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [destination, "80", .., link] = fields[..] else {
             continue;
@@ -56,6 +63,9 @@ fn pod_routes_v6(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<Strin
             continue;
         };
         let address = Ipv6Addr::from(raw);
+        if !seen.insert(line) {
+            continue;
+        }
         let kernels = address.is_unicast_link_local() || address.is_multicast();
         if link.starts_with(prefix) && !kernels {
             let links = routes.entry(address.into()).or_default();
@@ -70,11 +80,15 @@ fn pod_routes_v4(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<Strin
     let text = net.run(move || fs::read_to_string(file))?;
     let text = text.map_err(LabError::io(format!("reading {file}")))?;
     let mut routes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for line in text.lines().skip(1) {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [link, destination, ..] = fields[..] else {
             continue;
         };
+        if !seen.insert(line) {
+            continue;
+        }
         if fields.get(7) != Some(&"FFFFFFFF") || !link.starts_with(prefix) {
             continue;
         }
