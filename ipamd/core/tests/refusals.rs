@@ -7,7 +7,9 @@ mod common;
 use common::World;
 use ipam_core::Phase;
 use ipam_core::cloud::ErrorClass;
+use ipam_core::outcome::begin;
 use ipam_core::plan::{Action, Policy};
+use std::time::Duration;
 
 fn calls(world: &World, name: &str) -> u32 {
     world.calls.get(name).copied().unwrap_or(0)
@@ -50,6 +52,42 @@ fn a_refused_attach_is_tried_again_in_minutes_not_in_seconds() {
         let ready = world.store.enis().values();
         let ready = ready.filter(|e| e.phase == Phase::Ready).count();
         assert_eq!(ready, 2, "{class:?}: {:?}", world.plan().report);
+    }
+}
+
+/// Two Creates had no answer. What EC2 says of the first that is sent again, that fewer addresses may be had at
+/// once or that none may be, holds up the second, which asks the same.
+#[test]
+fn a_refused_create_holds_up_the_others_that_ask_the_same() {
+    for class in [ErrorClass::SubnetFull, ErrorClass::Unauthorized] {
+        let mut world = World::new("m5.4xlarge", Policy::default());
+        world.settle();
+        world.waiting = 100;
+        let create = |a: &Action| matches!(a, Action::Create { .. });
+        world.planned(create);
+        let mut unanswered: Vec<Action> = world.plan().actions;
+        unanswered.retain(create);
+        unanswered.truncate(2);
+        for action in &unanswered {
+            begin(&mut world.store, action, world.now);
+        }
+        for action in &unanswered {
+            world.refuse(action, ErrorClass::UnknownOutcome);
+        }
+        world.waiting = 0;
+        world.policy.max_eni = Some(3);
+        let again = |world: &World| {
+            let mut actions = world.plan().actions;
+            actions.retain(create);
+            actions
+        };
+        world.now = world.now + Duration::from_secs(20);
+        let first = again(&world);
+        assert_eq!(first.len(), 2, "both are sent again");
+        world.refuse(&first[0], class);
+        assert_eq!(again(&world), [], "{class:?}");
+        world.now = world.now + Duration::from_secs(600);
+        assert!(again(&world).contains(&first[1]), "never sent again");
     }
 }
 

@@ -105,11 +105,49 @@ pub(super) fn enis(draft: &mut Draft<'_>) {
             continue;
         }
         if let Some(action) = next_step(draft, eni)
+            && !held_up(draft, &action)
             && draft.may(Call::of(&action), draft.why_on(eni))
         {
             draft.act(action);
         }
     }
+}
+
+/// Whether a refusal holds this call up. Several Creates may have had no answer: what EC2 says of the first that
+/// is sent again holds for those that ask the same.
+fn held_up(draft: &mut Draft<'_>, action: &Action) -> bool {
+    let scopes = Scope::of_repeat(action, draft.store);
+    let Some(hold) = mutant!(
+        "eni/refused-create-holds-the-others",
+        draft.input.memory.held(&scopes, draft.now),
+        None
+    ) else {
+        return asks_too_much(draft, action);
+    };
+    let (error, until) = (hold.error.clone(), hold.until);
+    draft.plan.report.note(Note::Held {
+        error,
+        subnet: None,
+        kind: None,
+        until,
+    });
+    true
+}
+
+/// Whether EC2 has just refused as many addresses at once; what is sent again can't ask for fewer.
+fn asks_too_much(draft: &mut Draft<'_>, action: &Action) -> bool {
+    let Action::Create {
+        subnet,
+        kind,
+        count,
+        ..
+    } = action
+    else {
+        return false;
+    };
+    let memory = draft.input.memory;
+    let until = memory.too_many_until(subnet, *kind, *count, draft.now);
+    until.inspect(|at| draft.wake(*at)).is_some()
 }
 
 fn next_step(draft: &mut Draft<'_>, eni: &Eni) -> Option<Action> {

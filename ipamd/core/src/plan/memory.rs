@@ -274,6 +274,19 @@ impl Memory {
         self.batch.insert((subnet, kind), batch);
     }
 
+    /// Until when a batch of `count` is not asked for again, if as many or fewer were refused just now.
+    pub(crate) fn too_many_until(
+        &self,
+        subnet: &SubnetId,
+        kind: BlockKind,
+        count: u32,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let batch = self.batch.get(&(subnet.clone(), kind))?;
+        let until = batch.refused + BATCH_STAYS;
+        (count > batch.limit && now < until).then_some(until)
+    }
+
     /// A call failed: hold its scope, longer each time, with jitter. A refusal for the rate of calls
     /// is no scope's fault and holds none: see [`Memory::throttled`].
     pub(crate) fn failed(&mut self, scope: Scope, error: &CloudError, now: Timestamp) {

@@ -96,20 +96,26 @@ impl Scope {
         }
     }
 
+    /// What an earlier refusal of just this call holds up. That the instance refused to take an ENI holds up new
+    /// ones, and is no word on the Create that asks once more what became of it.
+    pub(crate) fn of_repeat(action: &Action, store: &Datastore) -> Vec<Self> {
+        let mut scopes = Self::of(action, store);
+        if matches!(action, Action::Create { .. }) {
+            scopes.retain(|s| !matches!(s, Self::Attach | Self::AttachFrom(_)));
+        }
+        scopes
+    }
+
     /// What EC2's word on a call makes outdated, from before the call: `done`, or refused for another reason. What
     /// an instance refuses to take, only an Attach that goes well ends.
     pub(crate) fn outdated_by(action: &Action, done: bool, store: &Datastore) -> Vec<Self> {
-        let mut cleared = Self::of(action, store);
-        match action {
-            Action::Create { .. } => {
-                cleared.retain(|s| !matches!(s, Self::Attach | Self::AttachFrom(_)));
-            }
-            Action::Attach { handle, .. } if done => {
-                let subnet = store.eni(*handle).map(|eni| eni.subnet.clone());
-                cleared.extend(subnet.map(Self::AttachFrom));
-                cleared.push(Self::Attach);
-            }
-            _ => {}
+        let mut cleared = Self::of_repeat(action, store);
+        if let Action::Attach { handle, .. } = action
+            && done
+        {
+            let subnet = store.eni(*handle).map(|eni| eni.subnet.clone());
+            cleared.extend(subnet.map(Self::AttachFrom));
+            cleared.push(Self::Attach);
         }
         cleared
     }

@@ -77,6 +77,8 @@ pub(super) const TABLE: &[Mutant] = &[
         .equivalent("only an ENI without leases begins to leave, and one that leaves gets none: it has left, and has no attachment, or it has no leases"),
     seeds("eni/create-is-sent-again", Pods::V4, 25,
         "a Create that was not answered is sent again, and makes nothing twice"),
+    tests("eni/refused-create-holds-the-others", "ipamd/core/tests/refusals.rs",
+        "a Create that is sent again waits for what holds up its subnet"),
     seeds("eni/one-write-at-a-time", Pods::V4, 200,
         "a doubt is not forgotten over another write's success")
         .unseen("no promise of the oracle holds a call to the ENI's doubt but an Assign's"),

@@ -113,17 +113,12 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
 /// wrong, or the judge. They are told by each run, and any other breach of theirs is a failure. A change of the
 /// dice, or of the daemon, gives these numbers other stories: whoever makes one searches anew.
 pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
-    (931, Promise::CallsAreBounded),
-    (1479, Promise::CallsAreBounded),
-    (2096, Promise::CallsAreBounded),
     (2354, Promise::RefusalIsRight),
     (2391, Promise::RefusalIsRight),
     (2419, Promise::RefusalIsRight),
     (2564, Promise::LeaseEndsWithPod),
     (3016, Promise::NoShrinkInDoubt),
-    (3334, Promise::CallsAreBounded),
     (3445, Promise::OthersAreLeftAlone),
-    (3995, Promise::CallsAreBounded),
 ];
 
 /// Which dice are thrown.
