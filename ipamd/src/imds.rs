@@ -153,7 +153,7 @@ impl Imds {
                 self.list::<IpNet>(&v6),
                 self.list::<String>(&groups),
                 self.find(&vpc),
-                self.enis(primary),
+                self.enis(),
             )?;
         Ok(NodeFacts {
             instance_id: ipam_core::InstanceId(instance),
@@ -174,14 +174,14 @@ impl Imds {
         })
     }
 
-    async fn enis(&self, primary: Mac) -> Result<Vec<EniView>, MetadataError> {
+    async fn enis(&self) -> Result<Vec<EniView>, MetadataError> {
         let macs = self.get(&format!("{MACS}/")).await?;
         let macs: Vec<Mac> = macs
             .split_whitespace()
             .map(|line| parsed(MACS, line.trim_end_matches('/')))
             .collect::<Result<_, _>>()?;
         let mut enis: Vec<EniView> = stream::iter(macs)
-            .map(|mac| self.eni(mac, mac == primary))
+            .map(|mac| self.eni(mac))
             .buffer_unordered(ENIS_AT_ONCE)
             .try_filter_map(|eni| async { Ok(eni) })
             .try_collect()
@@ -191,7 +191,7 @@ impl Imds {
     }
 
     /// One ENI; `None` if it went while we read it.
-    async fn eni(&self, mac: Mac, primary: bool) -> Result<Option<EniView>, MetadataError> {
+    async fn eni(&self, mac: Mac) -> Result<Option<EniView>, MetadataError> {
         let path = |field: &str| format!("{MACS}/{mac}/{field}");
         let Some(id) = self.find(&path("interface-id")).await? else {
             return Ok(None);
@@ -238,7 +238,7 @@ impl Imds {
                 .chain(prefixes.filter_map(|net| Block::new(net).ok()))
                 .collect(),
             ours: false,
-            unmanaged: (card > 0 && !primary).then_some(Unmanaged::OtherCard),
+            unmanaged: (card > 0).then_some(Unmanaged::OtherCard),
         }))
     }
 

@@ -43,6 +43,8 @@ pub enum ErrorClass {
     UnknownOutcome,
     /// Not reached at all: nothing was done.
     Unreachable,
+    /// An answer that can't be about this instance: nothing of it is believed.
+    Implausible,
     /// Anything else that EC2 refuses.
     Other,
 }

@@ -4,6 +4,7 @@
 //! nothing else. Changes are remembered ([`Datastore::take_touched`]) for whoever makes them durable.
 
 mod assign;
+mod primary;
 mod ready;
 mod rest;
 mod tally;
@@ -40,6 +41,8 @@ pub enum Touched {
 #[derive(Clone, Debug, Default)]
 pub struct Datastore {
     pub(crate) enis: BTreeMap<EniHandle, Eni>,
+    /// IMDS's word for which ENI is the node's own; not stored.
+    primary_mac: Option<Mac>,
     pub(crate) leases: BTreeMap<AttachmentKey, Lease>,
     /// Leased address -> whose. The one place that makes an address unique.
     pub(crate) owners: BTreeMap<IpAddr, AttachmentKey>,
@@ -153,12 +156,6 @@ impl Datastore {
     #[must_use]
     pub fn eni_by_mac(&self, mac: Mac) -> Option<&Eni> {
         self.enis.values().find(|eni| eni.mac == Some(mac))
-    }
-
-    /// The node's own first ENI.
-    #[must_use]
-    pub fn primary(&self) -> Option<&Eni> {
-        self.enis.values().find(|eni| eni.primary)
     }
 
     /// Leases by attachment.

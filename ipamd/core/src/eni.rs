@@ -211,6 +211,12 @@ impl Eni {
         self.address.filter(|_| !gone).map(|net| net.addr())
     }
 
+    /// It came with the instance, whatever its tags say: it is never left alone and never given back.
+    pub(crate) const fn is_the_nodes_own(&mut self) {
+        self.unmanaged = None;
+        self.ours = false;
+    }
+
     /// Whether it takes up one of the instance's ENI slots now or soon.
     #[must_use]
     pub const fn takes_slot(&self) -> bool {

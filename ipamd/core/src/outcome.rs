@@ -1,5 +1,6 @@
 //! From action to durable intent, and from EC2's answer to the datastore.
 
+mod believe;
 mod refused;
 
 use crate::cloud::{CloudError, Effect, Next};
@@ -216,6 +217,7 @@ pub fn finish(
     begun: Timestamp,
     now: Timestamp,
 ) -> Vec<Drift> {
+    let result = result.and_then(|done| believe::answer(store, done));
     let outdated = Scope::outdated_by(action, result.is_ok(), store);
     match result {
         Ok(done) => {

@@ -6,6 +6,7 @@
 
 mod place;
 mod settle;
+mod witness;
 
 pub(crate) use place::has_its_place;
 
@@ -18,6 +19,7 @@ use core::time::Duration;
 use mutant::mutant;
 use place::{place_is_free, place_is_taken};
 use settle::{settle_attaches, settle_doubt};
+use witness::{is_witnessed, unnamed};
 
 /// Two Describes this far apart agree on an absence before it counts.
 pub const ABSENCE: Duration = Duration::from_secs(30);
@@ -42,6 +44,9 @@ pub enum Drift {
     BlockGone(EniHandle, Block),
     /// A block is gone and this many leases stand in it.
     BlockLost(EniHandle, Block, u32),
+    /// EC2 does not name an ENI, time and again, on which this many leases stand, and whose link the kernel or
+    /// IMDS still shows: it is kept.
+    EniDoubted(EniHandle, u32),
     /// An ENI is gone; nobody had a lease on it.
     EniGone(EniHandle),
     /// An ENI is gone and this many leases stand on it.
@@ -57,6 +62,7 @@ impl Drift {
             Self::NewBlock(..) => "new_block",
             Self::BlockGone(..) => "block_gone",
             Self::BlockLost(..) => "block_lost",
+            Self::EniDoubted(..) => "eni_doubted",
             Self::EniGone(_) => "eni_gone",
             Self::EniLost(..) => "eni_lost",
         }
@@ -87,7 +93,7 @@ pub fn reconcile(
                 false && begun < *at
             )
         });
-        if gone || !place_is_free(store, views, view, begun, &mut drift) {
+        if gone || !place_is_free(store, memory, views, view, begun, &mut drift) {
             memory.look |= !gone;
             continue;
         }
@@ -114,11 +120,7 @@ pub fn reconcile(
         .enis()
         .values()
         // An instance always has its first interface, whatever a Describe does not show.
-        .filter(|e| {
-            !seen.contains(&e.handle)
-                && attached_as_we_know(e)
-                && mutant!("describe/primary-stays", !e.primary, true)
-        })
+        .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e) && !e.primary)
         .filter(|e| !lost_already(store, e))
         .map(|e| e.handle)
         .collect();
@@ -128,16 +130,9 @@ pub fn reconcile(
             .eni(*handle)
             .is_some_and(|e| e.blocks.contains_key(block)),
     });
+    memory.doubted.retain(|handle| unseen.contains(handle));
     for handle in unseen {
-        if mutant!(
-            "describe/gone-eni-goes",
-            absent(store, memory, Thing::Eni(handle), begun),
-            false && memory.known
-        ) {
-            lose_eni(store, handle, &mut drift);
-            // Its address may be in what EC2 has named of others.
-            memory.look = true;
-        }
+        unnamed(store, memory, handle, begun, &mut drift);
     }
     memory.subnets.mark(store);
     store.recount();
@@ -295,9 +290,13 @@ fn take_eni(
 fn refresh(eni: &mut Eni, view: &EniView, begun: Timestamp) {
     eni.unmanaged = view.unmanaged;
     eni.ours |= view.ours;
+    if eni.primary {
+        eni.is_the_nodes_own();
+    }
     if eni.address.is_none() {
         eni.address = view.address;
     }
+    let was_given_up = mutant!("describe/given-up-comes-back", eni.has_left(), false);
     // Our own Detach outranks a Describe that lags behind it.
     let stale = eni.phase == Phase::Detached
         && mutant!(
@@ -311,6 +310,10 @@ fn refresh(eni: &mut Eni, view: &EniView, begun: Timestamp) {
         }
         eni.card = attachment.card;
         eni.device_index = attachment.device_index;
+        // It had been given up, and is there after all.
+        if was_given_up {
+            eni.phase = Phase::Attached;
+        }
         // `true` is never unsaid by a Describe that lags behind our own Modify.
         eni.delete_on_termination |= attachment.delete_on_termination.unwrap_or(false);
         // Attached by a call that was not answered, or not gone after all.
@@ -324,13 +327,13 @@ fn refresh(eni: &mut Eni, view: &EniView, begun: Timestamp) {
 
 fn adopt(store: &mut Datastore, view: &EniView, now: Timestamp) -> EniHandle {
     let handle = store.new_handle();
+    let primary = store.is_primary(view);
     let attachment = view.attachment.as_ref();
     store.insert_eni(Eni {
         handle,
         id: Some(view.id.clone()),
         mac: Some(view.mac),
-        // EC2 attaches the first interface of an instance at card 0, index 0.
-        primary: attachment.is_some_and(|a| a.card == 0 && a.device_index == 0),
+        primary,
         device_index: attachment.map_or(0, |a| a.device_index),
         card: attachment.map_or(0, |a| a.card),
         subnet: view.subnet.clone(),
@@ -344,8 +347,8 @@ fn adopt(store: &mut Datastore, view: &EniView, now: Timestamp) -> EniHandle {
         } else {
             Phase::Detached
         },
-        unmanaged: view.unmanaged,
-        ours: view.ours,
+        unmanaged: view.unmanaged.filter(|_| !primary),
+        ours: view.ours && !primary,
         excluded: false,
         blocks: BTreeMap::new(),
         intent: None,

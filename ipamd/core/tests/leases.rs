@@ -364,6 +364,10 @@ fn what_ec2_names_no_more() {
             let enis: Vec<Eni> = store.enis().values().cloned().collect();
             let mut views = vec![view(&enis[0], &[]), view(&enis[1], &[])];
             views.truncate(if whole { 1 } else { 2 });
+            if whole {
+                // Nor has the kernel its link.
+                store.set_unready(EniHandle(1));
+            }
             let mut memory = memory();
             let first = reconcile(&mut store, &mut memory, &views, NOW + LATER, NOW + LATER);
             assert_eq!(first, vec![], "one Describe is not enough");

@@ -6,6 +6,7 @@ mod common;
 use common::World;
 use ipam_core::check::check;
 use ipam_core::plan::Action;
+use ipam_core::reconcile::Drift;
 use ipam_core::{Block, BlockState, EniView, Phase};
 use std::time::Duration;
 
@@ -64,8 +65,9 @@ fn the_own_address_of_a_lost_eni_can_be_a_pods() {
         assert!(world.add_without_growth());
     }
     world.ec2.remove(&lost);
-    world.describe_after(61);
-    world.describe_after(31);
+    world.store.set_unready(handle);
+    world.look(61);
+    world.look(31);
     assert_eq!(
         world.store.eni(handle).map(|e| e.phase),
         Some(Phase::Leaving)
@@ -104,16 +106,71 @@ fn a_loss_is_looked_at_again() {
     }
 }
 
-/// An instance always has its first interface, whatever a Describe does not show.
+/// An instance always has its first interface: an answer without it is another instance's, and nothing
+/// of it is believed.
 #[test]
-fn the_first_eni_is_never_lost() {
-    let mut world = World::with_minimum(4);
-    let first = world.store.primary().unwrap();
-    let (handle, blocks) = (first.handle, first.blocks.clone());
-    world.ec2.clear();
-    for seconds in [61, 31, 31] {
-        world.describe_after(seconds);
-        let first = world.store.eni(handle).unwrap();
-        assert_eq!((first.phase, &first.blocks), (Phase::Ready, &blocks));
+fn an_answer_without_the_first_eni_is_not_believed() {
+    type Cut = fn(&mut World);
+    let empty: Cut = |world| world.ec2.clear();
+    let others_only: Cut = |world| {
+        let first = world.store.primary().unwrap().id.clone().unwrap();
+        world.ec2.remove(&first);
+        let another = stranger(world, Block::address("10.0.99.10".parse().unwrap()));
+        world.ec2.insert(another.id.clone(), another);
+    };
+    for cut in [empty, others_only] {
+        let mut world = World::with_minimum(14);
+        let (known, right) = (world.store.enis().clone(), world.ec2.clone());
+        cut(&mut world);
+        for seconds in [61, 31, 310, 310] {
+            world.describe_after(seconds);
+            assert_eq!(world.store.enis(), &known);
+            let again = world.plan().actions.contains(&Action::Describe);
+            assert!(!again, "it is asked again at once");
+        }
+        world.ec2 = right;
+        world.describe_after(310);
+        assert_eq!(world.store.enis(), &known);
     }
+}
+
+/// EC2 does not name an ENI on which a pod is, and the kernel has its link.
+#[test]
+fn a_used_eni_needs_more_than_one_witness_against_it() {
+    let mut world = World::with_minimum(14);
+    let second = world.store.enis().values().find(|e| !e.primary).unwrap();
+    let (handle, id) = (second.handle, second.id.clone().unwrap());
+    while world.store.leases_on(handle) == 0 {
+        assert!(world.add_without_growth());
+    }
+    let view = world.ec2.remove(&id).unwrap();
+    let mut told = Vec::new();
+    for seconds in [61, 31, 31, 600] {
+        told.extend(world.describe_after(seconds));
+        assert_eq!(world.store.eni(handle).unwrap().phase, Phase::Ready);
+    }
+    assert_eq!(told, [Drift::EniDoubted(handle, 1)], "once");
+
+    // It is asked less and less often.
+    let asked = world.calls["describe"];
+    world.run_for(3600);
+    assert!(world.calls["describe"] - asked <= 8, "{:?}", world.calls);
+
+    // IMDS alone speaks for it as well; without either it goes.
+    world.store.set_unready(handle);
+    world.memory.imds_shows([id.clone()].into_iter());
+    world.look(31);
+    world.look(31);
+    assert_eq!(world.store.eni(handle).unwrap().phase, Phase::Attached);
+    world.memory.imds_shows([].into_iter());
+    assert_eq!(world.look(31), [Drift::EniLost(handle, 1)]);
+    assert_eq!(world.store.eni(handle).unwrap().phase, Phase::Leaving);
+
+    // EC2 had been wrong all the time.
+    world.ec2.insert(id, view);
+    world.look(31);
+    let eni = world.store.eni(handle).unwrap();
+    assert_eq!(eni.phase, Phase::Attached);
+    assert!(eni.blocks.values().all(|b| *b == BlockState::Confirmed));
+    assert_eq!(check(&world.store, world.now), vec![]);
 }

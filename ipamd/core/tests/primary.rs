@@ -4,9 +4,9 @@
 mod common;
 
 use common::World;
-use ipam_core::Block;
 use ipam_core::check::check;
 use ipam_core::plan::{Action, Policy};
+use ipam_core::{Block, Unmanaged};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -93,4 +93,53 @@ fn an_answer_that_lists_them_gives_none() {
         .push(Block::address(own));
     world.settle();
     nobody_has_them(&mut world, "after growth");
+}
+
+/// Some platforms show the first interface at device index 1: what IMDS calls the node's own decides, and
+/// index 0 of the first card is nobody's.
+#[test]
+fn the_first_interface_may_be_at_another_place() {
+    for restarted in [false, true] {
+        let mut world = World::new(
+            "m5.large",
+            Policy {
+                minimum_ip: Some(14),
+                ..Policy::default()
+            },
+        );
+        let id = world.ec2.keys().next().unwrap().clone();
+        let first = world.ec2.get_mut(&id).unwrap();
+        first.attachment.as_mut().unwrap().device_index = 1;
+        first.unmanaged = Some(Unmanaged::TaggedNoManage);
+        first.ours = true;
+        let mac = first.mac;
+        world.store.set_primary(mac);
+        world.describe_after(0);
+        if restarted {
+            world.restart();
+            world.store.set_primary(mac);
+            world.describe_after(0);
+        }
+        world.settle();
+
+        let primary = world.store.primary().unwrap();
+        assert_eq!((primary.id.as_ref(), primary.device_index), (Some(&id), 1));
+        assert_eq!((primary.unmanaged, primary.ours), (None, false));
+        let others = world.store.enis().values().filter(|e| !e.primary);
+        let places: Vec<u32> = others.map(|e| e.device_index).collect();
+        assert_eq!(places, [2]);
+    }
+}
+
+/// What an earlier daemon took for the node's own is put right by IMDS's word.
+#[test]
+fn imds_outranks_what_was_stored() {
+    let mut world = World::with_minimum(14);
+    let second = world.store.enis().values().find(|e| !e.primary).unwrap();
+    let (handle, mac) = (second.handle, second.mac.unwrap());
+    world.store.set_primary(mac);
+    let all: Vec<_> = world.store.enis().values().collect();
+    let primary = all.iter().filter(|e| e.primary).map(|e| e.handle);
+    assert_eq!(primary.collect::<Vec<_>>(), [handle]);
+    assert!(!world.store.eni(handle).unwrap().ours);
 }

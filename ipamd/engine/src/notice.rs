@@ -39,6 +39,13 @@ pub enum Notice {
         /// Whose addresses went with it.
         pods: Vec<LostPod>,
     },
+    /// EC2 does not name an ENI that pods use, and the kernel or IMDS still shows it.
+    EniDoubted {
+        /// EC2's name of it.
+        eni: String,
+        /// Pods that have addresses on it.
+        leases: u32,
+    },
     /// EC2 no longer names a block in which leases stand.
     BlockLost {
         /// Its ENI.
@@ -124,6 +131,7 @@ impl Notice {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::EniLost { .. } => "eni_lost",
+            Self::EniDoubted { .. } => "eni_doubted",
             Self::BlockLost { .. } => "block_lost",
             Self::EniGone(_) => "eni_gone",
             Self::BlockGone(..) => "block_gone",
@@ -176,7 +184,7 @@ impl Notice {
             Self::BlockLost { eni, block, .. } | Self::BlockGone(eni, block) => {
                 format!("{eni} {block}")
             }
-            Self::EniGone(eni) => eni.clone(),
+            Self::EniGone(eni) | Self::EniDoubted { eni, .. } => eni.clone(),
             Self::Unmanaged { eni, why, .. } => format!("{eni} {why:?}"),
             Self::Refused { error, subnet, .. } => match subnet {
                 Some((subnet, _)) => subnet.to_string(),
@@ -231,6 +239,11 @@ impl fmt::Display for Notice {
                              does not detach ENIs that pods use: somebody or something else did)",
                 )
             }
+            Self::EniDoubted { eni, leases } => write!(
+                f,
+                "EC2's answers no longer name {eni}, on which {leases} pods have addresses, while its \
+                 link or IMDS still shows it: it is kept as it is, and EC2 is asked again"
+            ),
             Self::BlockLost { eni, block, pods } => {
                 write!(
                     f,

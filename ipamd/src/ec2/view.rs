@@ -23,9 +23,7 @@ pub(super) fn view(
     Some(EniView {
         id: ipam_core::EniId(eni.network_interface_id.clone()?),
         mac: eni.mac_address.as_ref()?.parse::<Mac>().ok()?,
-        // The primary ENI may bear the tag, too: it came with the instance all the same.
-        ours: tag(eni, tags::INSTANCE) == Some(instance.as_str())
-            && !attachment.as_ref().is_some_and(is_primary),
+        ours: tag(eni, tags::INSTANCE) == Some(instance.as_str()),
         unmanaged: unmanaged(eni, attachment.as_ref(), instance, manage_untagged),
         attachment,
         address: address.and_then(|ip| site.in_subnet(&subnet, ip)),
@@ -88,10 +86,6 @@ fn blocks(eni: &NetworkInterface) -> Vec<Block> {
         .collect()
 }
 
-fn is_primary(attachment: &AttachmentView) -> bool {
-    attachment.card == 0 && attachment.device_index == 0
-}
-
 pub(super) fn tag<'a>(eni: &'a NetworkInterface, key: &str) -> Option<&'a str> {
     eni.tag_set()
         .iter()
@@ -99,16 +93,13 @@ pub(super) fn tag<'a>(eni: &'a NetworkInterface, key: &str) -> Option<&'a str> {
         .and_then(|tag| tag.value())
 }
 
-/// Why an ENI is to be left alone. The primary ENI never is.
+/// Why an ENI is to be left alone, if it is not the primary one: that is for the core to know.
 fn unmanaged(
     eni: &NetworkInterface,
     attachment: Option<&AttachmentView>,
     instance: &InstanceId,
     manage_untagged: bool,
 ) -> Option<Unmanaged> {
-    if attachment.is_some_and(is_primary) {
-        return None;
-    }
     if tag(eni, tags::NO_MANAGE) == Some("true") {
         return Some(Unmanaged::TaggedNoManage);
     }

@@ -191,6 +191,14 @@ impl ModelCloud {
         ])
     }
 
+    /// The ENI that came with this node's instance.
+    fn own_eni(&self) -> Option<vpc_model::ids::EniId> {
+        let nodes = self.world.vpc().nodes();
+        let mut mine = nodes.into_iter();
+        let mine = mine.find(|n| n.name.as_str() == self.node)?;
+        mine.primary_eni
+    }
+
     /// The VPC and the zone that this node is in.
     fn facts(&self) -> Option<(String, String)> {
         let enis = self.world.vpc().enis(self.world.time());
@@ -235,7 +243,16 @@ impl Cloud for ModelCloud {
             let begun = self.world.elapsed();
             let mine = Describe::default().filter("attachment.instance-id", &self.instance);
             let enis = self.pages(mine).await?;
+            let now = self.world.elapsed();
+            let own = self.own_eni();
+            let complete = enis.iter().any(|eni| Some(&eni.id) == own.as_ref());
+            let mut oracle = self.world.oracle();
+            oracle.ledger.described(now, &self.node, complete);
+            drop(oracle);
             let all: Vec<EniView> = enis.iter().map(|eni| self.view(eni)).collect();
+            if !complete {
+                return Ok(all);
+            }
             let shown = all.iter().map(|eni| {
                 let blocks = eni.blocks.iter().map(ToString::to_string);
                 (eni.id.as_str().to_owned(), blocks.collect())

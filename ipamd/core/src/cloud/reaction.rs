@@ -114,6 +114,9 @@ impl ErrorClass {
                 "EC2 did not answer; whether it did it is found out"),
             Unreachable => row("ec2_unreachable", NotTried, Next::Again, (1, 30), (NO, NO, NO),
                 "EC2 can't be reached: see to DNS, routes, VPC endpoint and credentials"),
+            Implausible => row("implausible_answer", NotTried, Next::Again, (10, 300), (NO, NO, YES),
+                "EC2's answer is not about this instance: see to the credentials' account and Region and to \
+                 the endpoint; what is known stays, and EC2 is asked again"),
             Other => row("ec2_error", Refused, Next::GiveUp, (2, 120), (NO, NO, YES),
                 "EC2 refuses"),
         }

@@ -1,6 +1,7 @@
 //! Brings ENIs that are half-way one step on, and keeps EC2's word fresh.
 
 use super::{Action, CONSISTENCY, Call, DESCRIBE_EVERY, Draft, Note, Scope, Why};
+use crate::reconcile::ABSENCE;
 use crate::{Eni, Intent, Phase, Timestamp};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -40,6 +41,13 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
         memory.look || !memory.missing.is_empty() || !doubts.is_empty(),
         false && memory.look
     );
+    // What is not named for long, and something else speaks for, is asked for less and less often.
+    let again = |last: Timestamp| {
+        let missing = memory.missing.values().max();
+        let patient = missing.filter(|_| !memory.look && doubts.is_empty());
+        let lasts = patient.map_or(Duration::ZERO, |first| last.since(*first));
+        last + LOOK_AGAIN.max(if lasts > ABSENCE { lasts } else { LOOK_AGAIN })
+    };
     // Two looks, 30 s apart, settle an absence; a doubt is settled past the consistency window.
     let due = match memory.described.filter(|_| memory.known) {
         // A pod that waits is not kept waiting by jitter.
@@ -49,7 +57,7 @@ pub(super) fn describe(draft: &mut Draft<'_>) {
             .iter()
             .map(|since| (*since + CONSISTENCY).max(last + LOOK_AGAIN))
             .chain(first_word(last))
-            .chain(unsettled.then(|| last + LOOK_AGAIN))
+            .chain(unsettled.then(|| again(last)))
             .chain(linkless(draft).map(|late| late.max(last + LOOK_AGAIN.max(last.since(late)))))
             .chain([mutant!(
                 "describe/now-and-then",

@@ -532,5 +532,7 @@ pub(super) fn next_index(draft: &Draft<'_>, card: u32, made: &[u32]) -> u32 {
                 .values()
                 .any(|e| e.card == card && e.device_index == i && e.takes_slot())
     };
-    (0..).find(|i| !used(*i)).unwrap_or(0)
+    // Index 0 of the first card is the instance's own, wherever IMDS shows its first ENI.
+    let first = u32::from(card == 0);
+    (first..).find(|i| !used(*i)).unwrap_or(first)
 }

@@ -94,6 +94,10 @@ pub struct Memory {
     pub(crate) described: Option<Timestamp>,
     /// What EC2 did not name in the last Describe, and since when.
     pub(crate) missing: BTreeMap<crate::reconcile::Thing, Timestamp>,
+    /// Of these, ENIs that pods use and that something else speaks for, told already.
+    pub(crate) doubted: BTreeSet<EniHandle>,
+    /// ENIs that IMDS showed the last time it was read.
+    pub(crate) in_imds: BTreeSet<EniId>,
     /// Blocks that the last Describe showed and that may be there no more.
     pub(crate) held_back: BTreeSet<Block>,
     /// This run went on from the same boot's state.
@@ -132,6 +136,11 @@ impl Memory {
     pub const fn forgetful(mut self, forgetful: bool) -> Self {
         self.forgetful = forgetful;
         self
+    }
+
+    /// IMDS was read: it shows these.
+    pub fn imds_shows(&mut self, enis: impl Iterator<Item = EniId>) {
+        self.in_imds = enis.collect();
     }
 
     /// Whether EC2's last word did not name this ENI: it may be gone.

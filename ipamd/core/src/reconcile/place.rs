@@ -1,8 +1,8 @@
 //! Who is at a place on a network card: two ENIs can't be at one.
 
-use super::{Drift, attached_as_we_know, lose_eni, lost_already};
+use super::{Drift, attached_as_we_know, is_witnessed, lose_eni, lost_already};
 use crate::datastore::Datastore;
-use crate::plan::CONSISTENCY;
+use crate::plan::{CONSISTENCY, Memory};
 use crate::{Eni, EniHandle, EniView, Phase, Timestamp};
 use alloc::vec::Vec;
 use mutant::mutant;
@@ -12,6 +12,7 @@ use mutant::mutant;
 /// lag behind.
 pub(super) fn place_is_free(
     store: &mut Datastore,
+    memory: &Memory,
     views: &[EniView],
     view: &EniView,
     begun: Timestamp,
@@ -27,12 +28,13 @@ pub(super) fn place_is_free(
             && matches!(e.phase, Phase::Attached | Phase::Ready)
             && !shown(e)
     });
-    let Some((handle, written_at)) = other.map(|e| (e.handle, e.written_at)) else {
+    let Some(other) = other else {
         return true;
     };
-    if begun < written_at + CONSISTENCY {
+    if begun < other.written_at + CONSISTENCY || is_witnessed(store, memory, other) {
         return false;
     }
+    let handle = other.handle;
     mutant!(
         "describe/one-eni-per-place",
         lose_eni(store, handle, drift),

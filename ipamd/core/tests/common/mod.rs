@@ -14,6 +14,7 @@ use ipam_core::datastore::{Datastore, Request};
 use ipam_core::limits::{InstanceLimits, limits_of};
 use ipam_core::outcome::{Done, begin, finish, resume};
 use ipam_core::plan::{Action, Input, Memory, Plan, Policy, plan};
+use ipam_core::reconcile::Drift;
 use ipam_core::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -189,13 +190,7 @@ impl World {
         let done = match action {
             Action::Describe => {
                 self.count("describe");
-                Done::Described(
-                    self.ec2
-                        .values()
-                        .filter(|v| v.attachment.is_some())
-                        .cloned()
-                        .collect(),
-                )
+                self.attached()
             }
             Action::DescribeSubnets { .. } => {
                 self.count("subnets");
@@ -332,10 +327,30 @@ impl World {
         self.wire();
     }
 
-    /// Lets time pass, then asks EC2.
-    pub fn describe_after(&mut self, seconds: u64) {
+    fn attached(&self) -> Done {
+        let attached = self.ec2.values().filter(|v| v.attachment.is_some());
+        Done::Described(attached.cloned().collect())
+    }
+
+    /// Lets time pass, then asks EC2; the host's side stays as it is.
+    pub fn look(&mut self, seconds: u64) -> Vec<Drift> {
         self.now = self.now + Duration::from_secs(seconds);
-        self.carry_out(&Action::Describe);
+        let (action, done) = (Action::Describe, self.attached());
+        finish(
+            &mut self.store,
+            &mut self.memory,
+            &action,
+            Ok(done),
+            self.now,
+            self.now,
+        )
+    }
+
+    /// Lets time pass, then asks EC2.
+    pub fn describe_after(&mut self, seconds: u64) -> Vec<Drift> {
+        let drift = self.look(seconds);
+        self.wire();
+        drift
     }
 
     /// A Create whose token EC2 knows already.

@@ -116,6 +116,8 @@ impl Owner {
             start::drop_all(self, now);
         }
         self.use_facts(&facts, now);
+        self.memory
+            .imds_shows(facts.enis.iter().map(|eni| eni.id.clone()));
         if self.enis_due.is_none_or(|at| at <= now) {
             self.enis_due = Some(now + ENIS_EVERY);
             learn_from_metadata(&mut self.store, &mut self.memory, &facts.enis, now);
@@ -129,6 +131,7 @@ impl Owner {
 
     /// Limits and max-pods follow from the instance type.
     pub(super) fn use_facts(&mut self, facts: &NodeFacts, now: Timestamp) {
+        self.store.set_primary(facts.primary_mac);
         self.limits = limits_of(&facts.instance_type);
         if !self.limits.known {
             let name = facts.instance_type.clone();

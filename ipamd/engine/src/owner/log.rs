@@ -21,6 +21,10 @@ pub(super) fn drift(drift: &Drift) {
             tracing::info!(?drift, "EC2 has more than we knew");
         }
         // A person is told.
-        Drift::BlockGone(..) | Drift::EniGone(_) | Drift::BlockLost(..) | Drift::EniLost(..) => {}
+        Drift::BlockGone(..)
+        | Drift::EniDoubted(..)
+        | Drift::EniGone(_)
+        | Drift::BlockLost(..)
+        | Drift::EniLost(..) => {}
     }
 }

@@ -8,6 +8,7 @@ use ipam_core::cloud::{CloudError, Next};
 use ipam_core::plan::{Action, Call, Scope, per_eni};
 use ipam_core::reconcile::Drift;
 use ipam_core::{Block, EniHandle, Family, Timestamp};
+use mutant::mutant;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -65,6 +66,15 @@ impl Owner {
                 Drift::NewEni(_) | Drift::NewBlock(..) => continue,
                 Drift::BlockGone(eni, block) => Notice::BlockGone(name(eni), *block),
                 Drift::EniGone(eni) => Notice::EniGone(name(eni)),
+                Drift::EniDoubted(eni, leases) => {
+                    let eni = name(eni);
+                    // The kernel speaks for it: what it was last heard to say is looked at again.
+                    mutant!("describe/witness-is-asked-again", self.host.distrust(), ());
+                    Notice::EniDoubted {
+                        eni,
+                        leases: *leases,
+                    }
+                }
                 Drift::BlockLost(eni, block, _) => Notice::BlockLost {
                     eni: name(eni),
                     block: *block,

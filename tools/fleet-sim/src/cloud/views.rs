@@ -9,7 +9,7 @@ use vpc_model::response::Eni;
 
 /// See [`ModelCloud::view`].
 pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
-    let no_manage = is_left_alone(eni) && !is_primary(eni);
+    let no_manage = is_left_alone(eni);
     let subnets = world.vpc().subnets();
     let cidr = subnets.iter().find(|s| s.id == eni.subnet).map(|s| s.cidr);
     // In every other world the primary address is listed among the rest, as IMDS's `local-ipv4s` does:
@@ -45,19 +45,13 @@ pub(crate) fn view(world: &World, eni: &Eni, instance: &str) -> EniView {
         ours: eni
             .tags
             .get(OWNER_TAG)
-            .is_some_and(|owner| owner == instance)
-            && !is_primary(eni),
+            .is_some_and(|owner| owner == instance),
     }
 }
 
 /// Tagged so that address managers keep away.
 fn is_left_alone(eni: &Eni) -> bool {
     eni.tags.get(NO_MANAGE_TAG).is_some_and(|v| v == "true")
-}
-
-fn is_primary(eni: &Eni) -> bool {
-    let at = eni.attachment.as_ref();
-    at.is_some_and(|a| a.card == 0 && a.device_index == 0)
 }
 
 pub(super) fn sighting(eni: &Eni) -> Option<Sighting> {

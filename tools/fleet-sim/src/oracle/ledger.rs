@@ -125,9 +125,19 @@ impl Ledger {
         *count = count.saturating_sub(1);
         run.ended.insert((action, code.to_owned()), now);
         match action {
-            "DescribeNetworkInterfaces" if code.is_empty() => run.described = Some(now),
             "DescribeSubnets" if code.is_empty() => run.subnets = Some(now),
             _ => {}
+        }
+    }
+
+    /// EC2 told of this node's ENIs. An answer that lacks the node's own is none (not `complete`).
+    pub(crate) fn described(&mut self, now: Duration, node: &str, complete: bool) {
+        let run = self.of(node);
+        if complete {
+            run.described = Some(now);
+        } else {
+            let code = ("DescribeNetworkInterfaces", "PrimaryMissing".to_owned());
+            run.ended.insert(code, now);
         }
     }
 

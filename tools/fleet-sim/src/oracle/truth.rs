@@ -49,6 +49,7 @@ fn meaning(action: &str, code: &str, kind: Option<BlockKind>) -> Option<(&'stati
         "RequestLimitExceeded" => ("throttled", 120),
         "InternalError" | "Unavailable" | "Timeout" | "ConnectionClosed" => ("unknown_outcome", 30),
         "StoreFailed" => ("ec2_unreachable", 30),
+        "PrimaryMissing" => ("implausible_answer", 300),
         "UnauthorizedOperation" => ("unauthorized", 600),
         "InsufficientCidrBlocks" if kind == Some(BlockKind::Address) => ("subnet_full", 300),
         "InsufficientCidrBlocks" => ("no_free_prefix", 600),

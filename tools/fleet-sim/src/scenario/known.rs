@@ -75,8 +75,8 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
         name: "lag past the window",
         what: "a Describe that is older than a minute brings back blocks and ENIs that were given back",
         waits_for: "a bound on what a Describe may add to what our own calls know",
-        breaks: Promise::DaemonBreaksNothing,
-        seed: 149,
+        breaks: Promise::CoolingIsNotUnassigned,
+        seed: 1007,
     },
     KnownFault {
         name: "foreign ENI",
@@ -84,28 +84,6 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
         waits_for: "belief in links that IMDS alone shows",
         breaks: Promise::OthersAreLeftAlone,
         seed: 96,
-    },
-    KnownFault {
-        name: "primary elsewhere",
-        what: "the primary ENI is known by card 0 and device index 0",
-        waits_for: "IMDS's word for which ENI is primary, in all adapters",
-        breaks: Promise::RepairedInTime,
-        seed: 20,
-    },
-    KnownFault {
-        name: "describe without the primary",
-        what: "an answer that lacks even the primary ENI is believed, and ENIs that pods use are given up",
-        waits_for: "belief in Describes that lack the primary ENI",
-        breaks: Promise::DaemonBreaksNothing,
-        seed: 17,
-    },
-    KnownFault {
-        name: "describe without an ENI",
-        what: "an ENI that pods use is given up by two answers that lack it, and stays half-way when it \
-               is there again",
-        waits_for: "link and IMDS as witnesses before a used ENI is given up",
-        breaks: Promise::DaemonBreaksNothing,
-        seed: 1025,
     },
 ];
 
