@@ -111,6 +111,10 @@ fn links(store: &Datastore, found: &mut Vec<Violation>) {
     for lease in store.leases.values() {
         *links.entry(&lease.host_if).or_default() += 1;
     }
+    let counted = store.links.iter().map(|(name, n)| (name.as_str(), *n));
+    if counted.eq(links.iter().map(|(name, n)| (*name, *n))) {
+        return;
+    }
     let names = links.keys().copied();
     let names: BTreeSet<&str> = names
         .chain(store.links.keys().map(String::as_str))
@@ -125,14 +129,16 @@ fn links(store: &Datastore, found: &mut Vec<Violation>) {
 }
 
 fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
+    let standing = standing(store);
+    let lost = |b: &Block| standing.get(b) == Some(&Standing::Lost);
     let mut all: Vec<Block> = store
         .enis
         .values()
         .flat_map(|e| e.blocks.keys().copied())
         .collect();
-    all.sort_by_key(|b| (b.first(), b.net().prefix_len()));
+    all.sort();
     for pair in all.windows(2) {
-        if pair[0].contains(pair[1].first()) && !pair.iter().any(|b| lost(store, b)) {
+        if pair[0].contains(pair[1].first()) && !pair.iter().any(lost) {
             mutant!(
                 "judge/check-overlap",
                 found.push(Violation::Overlap(pair[0], pair[1])),
@@ -143,18 +149,16 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
     let mut in_block: BTreeMap<Block, u32> = BTreeMap::new();
     for ip in store.owners.keys() {
         // Blocks have two sizes; one that EC2 took away may overlap what it gave since.
-        let here = |b: &Block| store.enis.values().any(|e| e.blocks.contains_key(b));
-        let mut sizes: Vec<Block> = [Block::address(*ip), Block::prefix_of(*ip)].into();
-        sizes.retain(here);
-        sizes.sort_by_key(|b| lost(store, b));
-        if let Some(block) = sizes.first() {
+        let sizes = [Block::address(*ip), Block::prefix_of(*ip)];
+        let here = sizes.iter().filter_map(|b| Some((standing.get(b)?, b)));
+        if let Some((_, block)) = here.min_by_key(|(standing, _)| **standing) {
             *in_block.entry(*block).or_default() += 1;
         }
     }
     for block in &all {
         let holds = |e: &crate::Eni| e.own_address().is_some_and(|ip| block.contains(ip));
         // What EC2 took away it may have given as anything.
-        if !lost(store, block) && store.enis.values().any(holds) {
+        if !lost(block) && store.enis.values().any(holds) {
             found.push(Violation::PrimaryInBlock(*block));
         }
         let leased = in_block.get(block).copied().unwrap_or(0);
@@ -167,6 +171,26 @@ fn blocks(store: &Datastore, found: &mut Vec<Violation>) {
             found.push(Violation::Count(*block, leased, counted));
         }
     }
+}
+
+/// What is known of a block by any ENI; the worst comes last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Given,
+    Lost,
+}
+
+fn standing(store: &Datastore) -> BTreeMap<Block, Standing> {
+    let mut all = BTreeMap::new();
+    for (block, state) in store.enis.values().flat_map(|e| &e.blocks) {
+        let here = match state {
+            BlockState::Lost => Standing::Lost,
+            _ => Standing::Given,
+        };
+        let worst = all.entry(*block).or_insert(here);
+        *worst = here.max(*worst);
+    }
+    all
 }
 
 fn lost(store: &Datastore, block: &Block) -> bool {

@@ -8,7 +8,9 @@
 
 use super::Datastore;
 use crate::wiring::{egress, host_if_name, host_if_prefix, pod_macs};
-use crate::{AttachmentKey, Block, BlockState, Eni, EniHandle, Family, Lease, PodRef, Timestamp};
+use crate::{
+    AttachmentKey, Block, BlockState, Eni, EniHandle, Family, Lease, PodRef, Released, Timestamp,
+};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -253,26 +255,26 @@ impl Datastore {
         among: impl Iterator<Item = IpAddr>,
         now: Timestamp,
     ) -> Option<(bool, Timestamp, IpAddr)> {
-        let mut best: Option<(bool, Timestamp, IpAddr)> = None;
+        type Idle = (bool, Timestamp, IpAddr);
+        let better = |one: Idle, other: Idle| {
+            mutant!("lease/longest-idle-in-a-prefix", one < other, one > other)
+        };
+        let mut best: Option<Idle> = None;
         for ip in among {
-            if !self.is_free(ip, now) {
+            let released = self.released.get(&ip);
+            // Whether it is free does not matter then.
+            let worse = |(r, best): (&Released, Idle)| !better((false, r.at, ip), best);
+            if released.zip(best).is_some_and(worse) || !self.is_free_after(ip, released, now) {
                 continue;
             }
-            let Some(released) = self.released.get(&ip) else {
+            let Some(released) = released else {
                 return Some((false, Timestamp(0), ip));
             };
-            let candidate = (
-                mutant!("lease/stuck-address-last", self.is_stuck(ip), false),
-                released.at,
-                ip,
-            );
-            best = best.map_or(Some(candidate), |b| {
-                Some(mutant!(
-                    "lease/longest-idle-in-a-prefix",
-                    b.min(candidate),
-                    b.max(candidate)
-                ))
-            });
+            let stuck = mutant!("lease/stuck-address-last", self.is_stuck(ip), false);
+            let candidate = (stuck, released.at, ip);
+            if best.is_none_or(|best| better(candidate, best)) {
+                best = Some(candidate);
+            }
         }
         best
     }
@@ -320,18 +322,24 @@ impl Datastore {
     /// the kernel has nothing of its last pod: no route, no link, no remembered connection.
     #[must_use]
     pub fn is_free(&self, ip: IpAddr, now: Timestamp) -> bool {
-        mutant!("lease/nobody-has-it", !self.owners.contains_key(&ip), true)
+        self.is_free_after(ip, self.released.get(&ip), now)
+    }
+
+    /// The same of an address whose last release is at hand: pools and ranges are looked through.
+    fn is_free_after(&self, ip: IpAddr, released: Option<&Released>, now: Timestamp) -> bool {
+        let rests = |r: &Released| self.rests_until(r) > now;
+        mutant!("cooldown/rests", !released.is_some_and(rests), true)
+            && mutant!("lease/nobody-has-it", !self.owners.contains_key(&ip), true)
             && mutant!(
                 "lease/no-route-names-it",
                 !self.routed.contains_key(&ip),
                 true
             )
             && mutant!(
-                "cooldown/rests",
-                self.cooling_until(ip, now).is_none(),
+                "cooldown/traces-are-gone",
+                released.is_none() || !self.has_traces(ip),
                 true
             )
-            && mutant!("cooldown/traces-are-gone", !self.has_traces(ip), true)
     }
 
     /// Leases on an ENI.

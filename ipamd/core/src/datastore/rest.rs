@@ -34,6 +34,13 @@ pub(super) enum Traces {
     Stuck,
 }
 
+impl Traces {
+    /// Whether the kernel may have something of a released address's last pod, after what was found.
+    pub(super) fn may_be(found: Option<Self>) -> bool {
+        !matches!(found, Some(Self::Gone | Self::Stuck))
+    }
+}
+
 /// An address of an IPv6 prefix: drawn by chance, and never met again.
 fn is_drawn(ip: IpAddr) -> bool {
     ip.is_ipv6() && !egress::is_local(ip)
@@ -233,13 +240,17 @@ impl Datastore {
     /// When an address's cooldown ends, if it has one that is not over.
     #[must_use]
     pub fn cooling_until(&self, ip: IpAddr, now: Timestamp) -> Option<Timestamp> {
-        let until = self.released.get(&ip)?.at
+        let until = self.rests_until(self.released.get(&ip)?);
+        (until > now).then_some(until)
+    }
+
+    pub(super) fn rests_until(&self, released: &Released) -> Timestamp {
+        released.at
             + mutant!(
                 "cooldown/ends-with-the-period",
                 self.cooldown,
                 self.cooldown / 2
-            );
-        (until > now).then_some(until)
+            )
     }
 
     /// When the first cooling address is free.
@@ -254,8 +265,7 @@ impl Datastore {
 
     /// Whether the kernel may have something of the address's last pod.
     pub(super) fn has_traces(&self, ip: IpAddr) -> bool {
-        self.released.contains_key(&ip)
-            && !matches!(self.traces.get(&ip), Some(Traces::Gone | Traces::Stuck))
+        self.released.contains_key(&ip) && Traces::may_be(self.traces.get(&ip).copied())
     }
 
     /// Whether the address's last pod's link was there at the last look.

@@ -1,9 +1,12 @@
 //! Counts of addresses by what can be done with them.
 
+mod holders;
+
 use super::Datastore;
-use crate::{Block, BlockState, Eni, EniHandle, Family, Timestamp};
+use super::rest::Traces;
+use crate::{Block, BlockState, Eni, Family, Timestamp};
 use alloc::collections::BTreeMap;
-use core::net::IpAddr;
+use holders::{Counting, Holders};
 use mutant::mutant;
 
 /// Addresses of one block.
@@ -87,33 +90,36 @@ impl Datastore {
                 }
             }
         }
+        let holders = Holders::of(self);
+        let mut counting = Counting::new(&holders, family, tally);
         for (block, leases) in &self.used {
-            if let Some(handle) = self.holder(block) {
-                self.count_in(&mut tally, family, (handle, *block), *leases, |t| {
-                    &mut t.used
-                });
+            if let Some(holder) = holders.holder(*block) {
+                counting.add(holder, *leases, |t| &mut t.used);
             }
         }
+        // In the order of addresses, as are those of `released`.
+        let mut traces = self.traces.iter().peekable();
         for (ip, released) in &self.released {
             let rested = released.at + self.cooldown;
             if rested > now {
-                let before = tally.cooling;
                 mutant!(
                     "tally/cooling-is-not-free",
-                    self.count(&mut tally, family, *ip, |t| &mut t.cooling),
+                    if counting.count(*ip, |t| &mut t.cooling) {
+                        let first = counting.tally.cool_at;
+                        counting.tally.cool_at = first.into_iter().chain([rested]).min();
+                    },
                     ()
                 );
-                if tally.cooling > before {
-                    tally.cool_at = tally.cool_at.into_iter().chain([rested]).min();
-                }
             } else if !self.strays.contains(ip) {
-                if self.is_linked(*ip) {
-                    self.count(&mut tally, family, *ip, |t| &mut t.held);
-                } else if self.has_traces(*ip) {
+                while traces.next_if(|(at, _)| *at < ip).is_some() {}
+                let trace = traces.next_if(|(at, _)| *at == ip).map(|(_, trace)| *trace);
+                if trace == Some(Traces::Link) {
+                    counting.count(*ip, |t| &mut t.held);
+                } else if Traces::may_be(trace) {
                     mutant!(
                         "tally/unsettled-is-not-free",
-                        self.count(&mut tally, family, *ip, |t| &mut t.unsettled),
-                        ()
+                        counting.count(*ip, |t| &mut t.unsettled),
+                        false
                     );
                 }
             }
@@ -122,12 +128,12 @@ impl Datastore {
             if self.cooling_until(*ip, now).is_none() {
                 mutant!(
                     "tally/held-is-not-free",
-                    self.count(&mut tally, family, *ip, |t| &mut t.held),
-                    ()
+                    counting.count(*ip, |t| &mut t.held),
+                    false
                 );
             }
         }
-        tally
+        counting.done()
     }
 
     /// Addresses of a family that the pool has, that no pod has, and that can't be leased yet, since the host does not serve
@@ -148,54 +154,5 @@ impl Datastore {
         };
         let enis = self.enis.values();
         enis.map(blocks).fold(0, u32::saturating_add)
-    }
-
-    fn count(
-        &self,
-        tally: &mut Tally,
-        family: Family,
-        ip: IpAddr,
-        field: impl Fn(&mut BlockTally) -> &mut u32,
-    ) {
-        if let Some(place) = self.block_of(ip) {
-            self.count_in(tally, family, place, 1, field);
-        }
-    }
-
-    /// The ENI that a block is on; one that EC2 took away comes last.
-    fn holder(&self, block: &Block) -> Option<EniHandle> {
-        let mut lost = None;
-        for eni in self.enis.values() {
-            match eni.blocks.get(block) {
-                None => {}
-                Some(BlockState::Lost) => lost = lost.or(Some(eni.handle)),
-                Some(_) => return Some(eni.handle),
-            }
-        }
-        lost
-    }
-
-    /// So many addresses of one block.
-    fn count_in(
-        &self,
-        tally: &mut Tally,
-        family: Family,
-        (handle, block): (EniHandle, Block),
-        addresses: u32,
-        field: impl Fn(&mut BlockTally) -> &mut u32,
-    ) {
-        *field(tally.blocks.entry(block).or_default()) += addresses;
-        let Some(eni) = self.enis.get(&handle) else {
-            return;
-        };
-        let supply = |state: &BlockState| block.is_pools() && counts(eni, *state);
-        if block.family() == family && eni.blocks.get(&block).is_some_and(supply) {
-            let mut some = BlockTally::default();
-            *field(&mut some) += addresses;
-            tally.used += mutant!("tally/used-is-not-free", some.used, 0);
-            tally.cooling += some.cooling;
-            tally.held += some.held;
-            tally.unsettled += some.unsettled;
-        }
     }
 }
