@@ -30,6 +30,8 @@ pub enum Unmanaged {
     InterfaceType,
     /// On a network card that is not managed.
     OtherCard,
+    /// IMDS shows it and EC2 does not name it, or has not told yet: another account's, or a dead one.
+    NotNamed,
 }
 
 impl Unmanaged {
@@ -41,6 +43,7 @@ impl Unmanaged {
             Self::Untagged => "untagged",
             Self::InterfaceType => "interface_type",
             Self::OtherCard => "other_card",
+            Self::NotNamed => "not_named",
         }
     }
 
@@ -58,6 +61,10 @@ impl Unmanaged {
                  addresses of pods"
             }
             Self::OtherCard => "it is on another network card than the first",
+            Self::NotNamed => {
+                "IMDS shows it, but EC2 does not name it among this account's interfaces of the \
+                 instance"
+            }
         }
     }
 }

@@ -4,10 +4,12 @@
 //! absence needs two Describes [`ABSENCE`] apart. What leases stand on is never handed on silently:
 //! it becomes [`BlockState::Lost`] and is told.
 
+mod imds;
 mod place;
 mod settle;
 mod witness;
 
+pub use imds::learn_from_metadata;
 pub(crate) use place::has_its_place;
 
 use crate::datastore::Datastore;
@@ -16,8 +18,9 @@ use crate::{Block, BlockState, Eni, EniHandle, EniView, Intent, Phase, Timestamp
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
+use imds::is_unnamed;
 use mutant::mutant;
-use place::{place_is_free, place_is_taken};
+use place::place_is_free;
 use settle::{settle_attaches, settle_doubt};
 use witness::{is_witnessed, unnamed};
 
@@ -121,6 +124,8 @@ pub fn reconcile(
         .values()
         // An instance always has its first interface, whatever a Describe does not show.
         .filter(|e| !seen.contains(&e.handle) && attached_as_we_know(e) && !e.primary)
+        // EC2 has never named it: it goes when IMDS does not show it any more.
+        .filter(|e| !is_unnamed(e))
         .filter(|e| !lost_already(store, e))
         .map(|e| e.handle)
         .collect();
@@ -183,41 +188,6 @@ fn let_go_of_moved(store: &mut Datastore, views: &[EniView], begun: Timestamp) {
             }
         }
     }
-}
-
-/// Knowledge from IMDS alone: it takes nothing away, and gives cause to ask EC2. Before EC2 has
-/// answered for the first time it names the ENIs, without blocks.
-pub fn learn_from_metadata(
-    store: &mut Datastore,
-    memory: &mut Memory,
-    views: &[EniView],
-    now: Timestamp,
-) {
-    for view in views {
-        if memory.deleted.contains_key(&view.id) {
-            continue;
-        }
-        if store.eni_by_id(&view.id).is_none() {
-            // The store may be older than IMDS's word, or the other way round: EC2 tells.
-            if mutant!(
-                "imds/adds-nothing-once-ec2-told",
-                memory.known || place_is_taken(store, view),
-                place_is_taken(store, view)
-            ) {
-                memory.look = true;
-            } else {
-                take_eni(store, view, &mut Vec::new(), now, now);
-            }
-        } else if let Some(handle) = store.eni_by_id(&view.id).map(|e| e.handle)
-            && store
-                .eni(handle)
-                .is_some_and(|e| e.address.is_none() && view.address.is_some())
-            && let Some(eni) = store.eni_mut(handle)
-        {
-            eni.address = view.address;
-        }
-    }
-    store.recount();
 }
 
 /// Told already, and nothing changes until its leases end.

@@ -7,7 +7,7 @@ mod common;
 use common::World;
 use ipam_core::plan::{Action, Policy};
 use ipam_core::reconcile::learn_from_metadata;
-use ipam_core::{AttachmentView, Block, EniId, EniView, Mac};
+use ipam_core::{AttachmentView, Block, EniId, EniView, Mac, Unmanaged};
 use std::time::Duration;
 
 fn block(text: &str) -> Block {
@@ -211,4 +211,63 @@ fn what_was_deleted_does_not_come_back() {
     );
     assert!(world.store.eni_by_id(&id).is_none());
     assert!(!asks_ec2_soon(&mut world));
+}
+
+/// Another account's ENI is on the instance: IMDS shows it, EC2 does not. It keeps its place and its slot and is
+/// left alone, until IMDS shows it no more, or EC2 names it.
+#[test]
+fn what_ec2_does_not_name_keeps_its_place() {
+    for cold in [true, false] {
+        let mut world = World::with_minimum(4);
+        let stranger = EniView {
+            attachment: Some(AttachmentView {
+                id: None,
+                device_index: 1,
+                card: 0,
+                delete_on_termination: None,
+            }),
+            ..ghost(vec![block("10.0.99.10/32")])
+        };
+        let mut views: Vec<EniView> = world.ec2.values().map(shown).collect();
+        views.push(stranger.clone());
+        if cold {
+            let fresh = World::new("m5.large", world.policy.clone());
+            world.store = fresh.store;
+            world.memory = fresh.memory;
+        }
+        let learn = |world: &mut World, views: &[EniView]| {
+            learn_from_metadata(&mut world.store, &mut world.memory, views, world.now);
+        };
+        learn(&mut world, &views);
+        world.describe_after(5);
+        world.now = world.now + Duration::from_secs(300);
+        learn(&mut world, &views);
+        world.describe_after(61);
+        world.describe_after(31);
+        let known = world.store.eni_by_id(&stranger.id).unwrap().clone();
+        assert_eq!(known.unmanaged, Some(Unmanaged::NotNamed), "cold: {cold}");
+        assert!(known.blocks.is_empty());
+
+        // It takes one of three slots, and its place.
+        world.policy.minimum_ip = Some(40);
+        world.settle();
+        let others = world
+            .store
+            .enis()
+            .values()
+            .filter(|e| e.unmanaged.is_none());
+        let places: Vec<u32> = others.map(|e| e.device_index).collect();
+        assert_eq!(places, [0, 2], "cold: {cold}");
+        assert_eq!(world.store.eni(known.handle), Some(&known), "left alone");
+
+        let mut named = world;
+        let mut gone = World::with_minimum(4);
+        gone.store = named.store.clone();
+        learn(&mut gone, &views[..1]);
+        assert_eq!(gone.store.eni_by_id(&stranger.id), None);
+
+        named.ec2.insert(stranger.id.clone(), stranger.clone());
+        named.describe_after(61);
+        assert_eq!(named.store.eni(known.handle).unwrap().unmanaged, None);
+    }
 }

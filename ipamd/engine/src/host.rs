@@ -49,14 +49,13 @@ impl Host {
         store: &Datastore,
         settings: &Settings,
         facts: &NodeFacts,
-        known: bool,
         now: Timestamp,
     ) -> Option<Task> {
         if self.busy || !self.stale || self.retry.at().is_some_and(|at| at > now) {
             return None;
         }
         self.stale = false;
-        let (wiring, blocks) = wanted(store, settings, facts, known);
+        let (wiring, blocks) = wanted(store, settings, facts);
         if self.applied.as_ref() == Some(&wiring) {
             return None;
         }
@@ -145,25 +144,15 @@ fn by_mac(store: &Datastore) -> Vec<(ipam_core::EniHandle, Mac)> {
 }
 
 /// Whether an ENI is ours to wire. One that is left alone keeps its wiring as long as pods have
-/// addresses on it; and before EC2 has told (`known`), one that only IMDS has named may be a stranger.
-fn ours_to_wire(store: &Datastore, eni: &Eni, known: bool) -> bool {
-    let told = known || !eni.blocks.is_empty();
+/// addresses on it.
+fn ours_to_wire(store: &Datastore, eni: &Eni) -> bool {
     eni.primary
-        || (mutant!(
-            "host/only-ours-is-wired",
-            eni.unmanaged.is_none() && told,
-            true || told
-        ))
+        || mutant!("host/only-ours-is-wired", eni.unmanaged.is_none(), true)
         || store.leases_on(eni.handle) > 0
 }
 
 /// The wiring for what is attached now, and the blocks that it serves.
-fn wanted(
-    store: &Datastore,
-    settings: &Settings,
-    facts: &NodeFacts,
-    known: bool,
-) -> (HostWiring, Vec<Block>) {
+fn wanted(store: &Datastore, settings: &Settings, facts: &NodeFacts) -> (HostWiring, Vec<Block>) {
     let mut enis: Vec<&Eni> = store
         .enis()
         .values()
@@ -171,7 +160,7 @@ fn wanted(
             // One that EC2 took away has no link, and another may have its place and its table.
             matches!(e.phase, Phase::Attached | Phase::Ready | Phase::Leaving)
                 && !e.has_left()
-                && ours_to_wire(store, e, known)
+                && ours_to_wire(store, e)
         })
         .collect();
     enis.sort_by_key(|e| (!e.primary, e.card, e.device_index));

@@ -300,7 +300,7 @@ impl Owner {
                     }
                     None if action == Action::Describe => {
                         self.describing = false;
-                        // What only IMDS had named may be wired now.
+                        // What IMDS alone had shown may be wired now.
                         self.host.changed();
                     }
                     None => self.asking_subnets = false,

@@ -96,6 +96,8 @@ pub struct Memory {
     pub(crate) missing: BTreeMap<crate::reconcile::Thing, Timestamp>,
     /// Of these, ENIs that pods use and that something else speaks for, told already.
     pub(crate) doubted: BTreeSet<EniHandle>,
+    /// ENIs that IMDS shows and nobody knows, and since when.
+    pub(crate) strangers: BTreeMap<EniId, Timestamp>,
     /// ENIs that IMDS showed the last time it was read.
     pub(crate) in_imds: BTreeSet<EniId>,
     /// Blocks that the last Describe showed and that may be there no more.

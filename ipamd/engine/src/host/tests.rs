@@ -129,7 +129,7 @@ fn translation_and_forwarding_by_every_setting() {
                             ];
                             let settings = settings(families, egress, snat, exclude);
                             let store = store(enis, Vec::new());
-                            let (wiring, blocks) = wanted(&store, &settings, &facts(six), true);
+                            let (wiring, blocks) = wanted(&store, &settings, &facts(six));
                             let case = format!("{families:?} {egress:?} {six} {snat} {exclude:?}");
                             translated(&wiring, families.contains(&V4) && snat, exclude, &case);
                             forwarded(&wiring, families, egress, six, &case);
@@ -204,8 +204,7 @@ fn led(wiring: &HostWiring, block: &str, secondary: bool, case: &str) {
     assert!(wiring.enis.iter().all(|eni| eni.mtu == 1500), "{case}");
 }
 
-/// A further ENI of each phase, left alone or not, with a pod on it or not, with a block or not, before and after
-/// EC2's first word.
+/// A further ENI of each phase, left alone or not, with a pod on it or not, with a block or not.
 #[test]
 fn which_enis_are_wired() {
     use Phase::{Attached, Created, Creating, Detached, Leaving, Ready};
@@ -219,30 +218,27 @@ fn which_enis_are_wired() {
         (Leaving, false),
         (Detached, false),
     ] {
-        for unmanaged in [None, Some(Unmanaged::Untagged)] {
+        for unmanaged in [None, Some(Unmanaged::Untagged), Some(Unmanaged::NotNamed)] {
             for block in [None, Some("10.0.3.16/28")] {
                 for pod in [false, true] {
-                    for known in [false, true] {
-                        let one = Eni {
-                            phase,
-                            unmanaged,
-                            attachment: attached.then(|| "eni-attach-1".into()),
-                            ..eni(1, block)
-                        };
-                        let leases = pod.then(|| lease("10.0.3.17", "eni0"));
-                        let store = store(vec![eni(0, None), one], leases.into_iter().collect());
-                        let settings = settings(&[Family::V4], None, true, &[]);
-                        let (wiring, _) = wanted(&store, &settings, &facts(false), known);
-                        let macs: Vec<Mac> = wiring.enis.iter().map(|eni| eni.mac).collect();
-                        // A pod keeps its way, whatever is said of its ENI. Without pods: what is not ours is
-                        // left alone, and so is, before EC2 has told, what only IMDS has named.
-                        let pods = pod && block.is_some();
-                        let ours = unmanaged.is_none() && (known || block.is_some());
-                        let mut expected = vec![mac(0)];
-                        expected.extend((attached && (ours || pods)).then(|| mac(1)));
-                        let case = format!("{phase:?} {unmanaged:?} {block:?} {pod} {known}");
-                        assert_eq!(macs, expected, "{case}");
-                    }
+                    let one = Eni {
+                        phase,
+                        unmanaged,
+                        attachment: attached.then(|| "eni-attach-1".into()),
+                        ..eni(1, block)
+                    };
+                    let leases = pod.then(|| lease("10.0.3.17", "eni0"));
+                    let store = store(vec![eni(0, None), one], leases.into_iter().collect());
+                    let settings = settings(&[Family::V4], None, true, &[]);
+                    let (wiring, _) = wanted(&store, &settings, &facts(false));
+                    let macs: Vec<Mac> = wiring.enis.iter().map(|eni| eni.mac).collect();
+                    // A pod keeps its way, whatever is said of its ENI. Without pods, what is not ours, and
+                    // what IMDS alone has shown, is left alone.
+                    let pods = pod && block.is_some();
+                    let mut expected = vec![mac(0)];
+                    expected.extend((attached && (unmanaged.is_none() || pods)).then(|| mac(1)));
+                    let case = format!("{phase:?} {unmanaged:?} {block:?} {pod}");
+                    assert_eq!(macs, expected, "{case}");
                 }
             }
         }
@@ -273,7 +269,7 @@ fn the_primary_is_first() {
         nameless,
     ];
     let settings = settings(&[Family::V4], None, true, &[]);
-    let (wiring, _) = wanted(&store(enis, Vec::new()), &settings, &facts(false), true);
+    let (wiring, _) = wanted(&store(enis, Vec::new()), &settings, &facts(false));
     let macs: Vec<Mac> = wiring.enis.iter().map(|eni| eni.mac).collect();
     assert_eq!(macs, [mac(0), mac(1), mac(2)]);
 }
@@ -290,7 +286,7 @@ fn pods_links_begin_with_these() {
     let leases = leases.map(|(ip, host_if)| lease(ip, host_if)).into();
     let store = store(vec![eni(0, Some("10.0.3.16/28"))], leases);
     let settings = settings(&[Family::V4], None, true, &[]);
-    let (wiring, _) = wanted(&store, &settings, &facts(false), true);
+    let (wiring, _) = wanted(&store, &settings, &facts(false));
     assert_eq!(
         wiring.nat.pod_if_prefixes,
         ["eni", "mul"].map(String::from).into()

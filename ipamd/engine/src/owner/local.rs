@@ -31,9 +31,7 @@ impl Owner {
             tasks.push(Task::Survey);
         }
         if let Some(facts) = self.facts.as_ref().filter(|_| self.surveyed)
-            && let Some(task) =
-                self.host
-                    .next(&self.store, &self.settings, facts, self.memory.known(), now)
+            && let Some(task) = self.host.next(&self.store, &self.settings, facts, now)
         {
             tasks.push(task);
         }

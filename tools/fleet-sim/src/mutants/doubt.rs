@@ -89,8 +89,12 @@ pub(super) const TABLE: &[Mutant] = &[
     seeds("boot/unnamed-block-serves-nobody", Pods::V4, 200,
         "what only an earlier boot knew serves nobody until EC2 names it")
         .unseen("a damaged store is rare in the dice, and what it forgot is forgiven to the daemon"),
-    tests("imds/adds-nothing-once-ec2-told", "ipamd/core/tests/imds.rs",
-        "IMDS, which may name the dead, brings no ENI once EC2 has told"),
+    tests("imds/adds-nothing-until-ec2-was-asked", "ipamd/core/tests/imds.rs",
+        "IMDS, which may name the dead, brings no ENI of which EC2 has not been asked"),
+    tests("imds/alone-is-left-alone", "ipamd/core/tests/imds.rs",
+        "an ENI that IMDS alone shows is left alone"),
+    tests("imds/stranger-goes", "ipamd/core/tests/imds.rs",
+        "an ENI that IMDS alone showed is forgotten when IMDS shows it no more"),
     seeds("describe/moved-block-follows", Pods::V4, 200,
         "a block that was moved to another ENI goes there with its pods")
         .unseen("blocks and ENIs are seldom moved by hand in the dice"),

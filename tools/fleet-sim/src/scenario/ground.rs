@@ -84,7 +84,7 @@ pub(super) fn lay(seed: u64, dice: Dice, plan: &mut Plan) {
         plan.ground.orphans = rng.count(1, 4);
     }
     plan.ground.left_alone = rng.percent(8);
-    plan.ground.foreign = rng.percent(5) && dice.allow("foreign ENI");
+    plan.ground.foreign = rng.percent(5);
     if rng.percent(6) {
         // Other programs of the account have used them up.
         for class in ["describe", "mutate"] {

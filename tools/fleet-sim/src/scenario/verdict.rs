@@ -11,7 +11,7 @@ use super::{operator, places};
 use crate::oracle::truth::{Account, Matter};
 use crate::oracle::{self, Eni, Promise, refusals};
 use crate::world::World;
-use ipam_core::{AttachmentKey, BlockState, Family, Lease, Phase};
+use ipam_core::{AttachmentKey, BlockState, Family, Lease, Phase, Unmanaged};
 use ipam_engine::Snapshot;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -210,6 +210,8 @@ impl<'a> Judge<'a> {
             .enis()
             .into_iter()
             .filter(|e| e.blocks.values().all(|s| *s != BlockState::Lost))
+            // It has a place, and nothing more is known of it.
+            .filter(|e| e.unmanaged != Some(Unmanaged::NotNamed))
             .map(|e| {
                 let blocks = e.blocks.keys().map(ipam_core::Block::net).collect();
                 list((e.id.map(|id| id.0).unwrap_or_default(), blocks))
