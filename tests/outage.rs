@@ -5,9 +5,11 @@ use ipamd_tests::datapath::{BESIDE_NET, PUBLIC, Site, Who, services};
 use ipamd_tests::flow::{Flow, Told};
 use ipamd_tests::net::output;
 use ipamd_tests::proxy::{Backend, install};
-use ipamd_tests::{Mode, Outcome, SOON, ensure, eventually};
+use ipamd_tests::{Mode, Outcome, SOON, ensure, eventually, fail};
+use lab::state;
 use std::net::SocketAddr;
 use std::time::Duration;
+use vpc_model::{Effect, Fault};
 use vpc_sim::testing::{Failure, Test, run_side_by_side};
 
 /// A second is promised; a machine that is busy may take longer to be noticed.
@@ -22,6 +24,14 @@ fn main() -> std::process::ExitCode {
         Test {
             name: "restarts_lose_no_packet_addresses",
             run: || restarts(Mode::Secondary),
+        },
+        Test {
+            name: "a_lost_store_loses_no_packet_prefixes",
+            run: || lost_store(Mode::Prefix),
+        },
+        Test {
+            name: "a_lost_store_loses_no_packet_addresses",
+            run: || lost_store(Mode::Secondary),
         },
         Test {
             name: "damage_is_undone_under_traffic",
@@ -87,6 +97,53 @@ fn restarts(mode: Mode) -> Outcome {
         )?;
     }
     site.end()
+}
+
+/// A flipped bit in a record, and no state at all while EC2 throttles: the kernel has what pods need.
+fn lost_store(mode: Mode) -> Outcome {
+    let mut site = site(mode)?;
+    site.scene.settled()?;
+    let flows = flows(&site)?;
+    std::thread::sleep(Duration::from_millis(300));
+    for removed in [false, true] {
+        site.scene.node().stop()?;
+        let mut files = state::read(&site.scene.cluster.nodes()[0])?;
+        if removed {
+            files.clear();
+        } else {
+            flip_a_bit(&mut files)?;
+        }
+        state::write(&site.scene.cluster.nodes()[0], files)?;
+        if removed {
+            site.scene.cluster.sim().vpc().add_fault(Fault::new("*", Effect::Throttle));
+        }
+        site.scene.node().start()?;
+        std::thread::sleep(Duration::from_secs(5));
+        site.scene.clear_faults();
+        site.scene.node().wait_ready(SOON)?;
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    for flow in flows {
+        let name = flow.name().to_owned();
+        let told = flow.end()?;
+        ensure(
+            told.lost == 0 && told.sent > 100,
+            format!("{name}: {told:?}"),
+        )?;
+    }
+    site.clean()
+}
+
+/// In the largest file, where an ENI's record is.
+fn flip_a_bit(files: &mut [state::File]) -> Outcome {
+    for (_, bytes) in files {
+        let at = bytes.windows(4).position(|four| four == b"eni-");
+        if let Some(byte) = at.and_then(|at| bytes.get_mut(at)) {
+            *byte ^= 1;
+            return Ok(());
+        }
+    }
+    fail("no record of an ENI was found")
 }
 
 /// What is done, and the flow that must suffer from it and recover (`None`: none needs to suffer).

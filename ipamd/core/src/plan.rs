@@ -253,17 +253,17 @@ pub fn plan(store: &Datastore, input: &Input<'_>, now: Timestamp) -> Plan {
             draft.not_told(Note::SubnetsUnknown, Scope::Subnets, Call::Subnets);
         }
         if may_grow {
-            shrink::leave_excluded(&mut draft);
-            let short = grow::grow(&mut draft);
             // Who forgot what pods have gives nothing back until EC2 has told all.
-            if short == 0
-                && input.waiting == 0
-                && mutant!(
-                    "shrink/not-before-ec2-has-told",
-                    input.memory.trusted(),
-                    true
-                )
-            {
+            let trusted = mutant!(
+                "shrink/not-before-ec2-has-told",
+                input.memory.trusted(),
+                true
+            );
+            if trusted {
+                shrink::leave_excluded(&mut draft);
+            }
+            let short = grow::grow(&mut draft);
+            if trusted && short == 0 && input.waiting == 0 {
                 shrink::shrink(&mut draft);
             }
         }

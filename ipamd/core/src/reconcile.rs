@@ -83,6 +83,7 @@ pub fn reconcile(
     let knew = core::mem::replace(&mut memory.known, true);
     memory.look = false;
     memory.described = Some(begun);
+    memory.heard = true;
     let forgetful = memory.forgetful;
     let held_back = core::mem::take(&mut memory.held_back);
     let mut drift = Vec::new();

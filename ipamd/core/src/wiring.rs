@@ -7,6 +7,7 @@
 //! Numbers (tables, priorities, marks, gateways) are those of Amazon's VPC CNI, so that other
 //! agents that rely on them keep working and a live node can be taken over.
 
+mod earlier;
 pub mod egress;
 mod host;
 mod name;
@@ -15,6 +16,7 @@ mod six;
 #[cfg(test)]
 mod written;
 
+pub use earlier::Earlier;
 pub use host::{EniLink, HostInput, HostWiring, Nat, host_wiring};
 pub use name::{host_if_name, host_if_prefix, is_of_attachment, is_of_network, pod_macs};
 pub use pod::{PodInput, PodWiring, Sysctl, pod_wiring, version};

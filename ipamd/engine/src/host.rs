@@ -43,19 +43,21 @@ impl Host {
         self.again = mutant!("host/link-that-comes-during-an-apply", self.busy, false);
     }
 
-    /// The apply to be done now, if any.
+    /// The apply to be done now, if any. `heard`: EC2 has told of all ENIs in this run.
     pub(crate) fn next(
         &mut self,
         store: &Datastore,
         settings: &Settings,
         facts: &NodeFacts,
+        heard: bool,
         now: Timestamp,
     ) -> Option<Task> {
         if self.busy || !self.stale || self.retry.at().is_some_and(|at| at > now) {
             return None;
         }
         self.stale = false;
-        let (wiring, blocks) = wanted(store, settings, facts);
+        let (mut wiring, blocks) = wanted(store, settings, facts);
+        wiring.keeps_unnamed = mutant!("host/keeps-what-the-store-lost", !heard, false);
         if self.applied.as_ref() == Some(&wiring) {
             return None;
         }

@@ -150,7 +150,8 @@ pub struct NodeFacts {
 pub trait HostNet: Send + Sync {
     /// What is there now.
     fn survey(&self) -> Fut<'_, Result<Survey, HostNetError>>;
-    /// Makes it so: what is there stays, what is missing comes, what is ours and not named goes.
+    /// Makes it so: what is there stays, what is missing comes, what is ours and not named goes; with
+    /// `keeps_unnamed` as [`HostWiring::keeping`] says, by what the kernel had before this run's first one.
     fn apply(&self, wiring: HostWiring) -> Fut<'_, Result<Applied, HostNetError>>;
     /// Removes what a finished pod left behind: its host route and its veth.
     fn sweep(&self, leftovers: Vec<Leftover>) -> Fut<'_, Result<(), HostNetError>>;

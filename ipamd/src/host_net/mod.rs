@@ -23,7 +23,7 @@ pub use monitor::watch;
 
 use crate::config;
 use ipam_core::Mac;
-use ipam_core::wiring::{HostWiring, host_if_prefix};
+use ipam_core::wiring::{Earlier, HostWiring, host_if_prefix};
 use ipam_engine::ports::{
     Applied, Foreign, Forgotten, Fut, HostNet, HostNetError, Leftover, Survey, Trace,
 };
@@ -48,6 +48,8 @@ pub struct KernelNet {
 #[derive(Debug, Default)]
 struct State {
     wiring: Option<HostWiring>,
+    /// What was there before this run's first wiring, as long as that is to stay.
+    earlier: Option<Earlier>,
     /// Why it could not be made true the last time.
     failure: Option<HostNetError>,
     /// Translation and marks.
@@ -98,10 +100,25 @@ impl KernelNet {
 
     async fn make_so(&self, wiring: HostWiring) -> Result<Applied, HostNetError> {
         let mut state = self.state.lock().await;
+        if wiring.keeps_unnamed && state.earlier.is_none() {
+            state.earlier = Some(self.earlier().await?);
+        }
+        let wiring = match &state.earlier {
+            Some(earlier) if wiring.keeps_unnamed => wiring.keeping(earlier),
+            _ => wiring,
+        };
         let applied = self.converge(&wiring, &mut state, false).await;
         state.wiring = Some(wiring);
         state.failure = applied.as_ref().err().cloned();
         applied
+    }
+
+    /// What an earlier run left of further ENIs' rules and marks.
+    async fn earlier(&self) -> Result<Earlier, HostNetError> {
+        Ok(Earlier {
+            rules: rules::ours(&self.netlink).await?,
+            eni_marks: nft::eni_marks(&self.settings.nft).await?,
+        })
     }
 
     /// Makes the last wiring true again; whether anything had to be changed for it.

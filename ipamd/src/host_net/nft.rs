@@ -12,6 +12,8 @@ pub(super) use v4::not_pods;
 use crate::config::SnatPorts;
 use ipam_core::wiring::Nat;
 use ipam_engine::ports::HostNetError;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -84,6 +86,18 @@ impl Kept {
         self.replaced += 1;
         Ok(())
     }
+}
+
+/// The marks of single addresses in our table, as an earlier run left it; none if it is not there.
+pub(super) async fn eni_marks(nft: &Path) -> Result<BTreeMap<IpAddr, u32>, HostNetError> {
+    let doing = "reading nftables tables";
+    let tables = program(nft, "list tables ip\n", doing).await?;
+    let ours = format!("table ip {TABLE}");
+    if !tables.lines().any(|line| line.trim() == ours) {
+        return Ok(BTreeMap::new());
+    }
+    let text = program(nft, &format!("list {ours}\n"), doing).await?;
+    Ok(v4::marks_in(&text))
 }
 
 /// What the kernel has of these tables, to be compared with an earlier look.

@@ -38,6 +38,14 @@ pub(super) async fn apply(
     Ok(all)
 }
 
+/// Those that look like ours.
+pub(super) async fn ours(netlink: &Netlink) -> Result<Vec<Rule>, HostNetError> {
+    let all = all(netlink)
+        .await
+        .map_err(|error| error.while_doing("reading rules"))?;
+    Ok(all.into_iter().filter(is_ours).collect())
+}
+
 /// What is wanted and not among `all`, and those of the kernel's own that are not.
 fn missing(all: &BTreeSet<Rule>, wanted: &[Rule]) -> Vec<Rule> {
     // Without IPv6 the kernel has no such rule; else the one of the local table outlives a flush.

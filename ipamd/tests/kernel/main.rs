@@ -103,6 +103,9 @@ const CASES: &[Case] = &[
     ("the_primarys_link_comes_back", || {
         Box::pin(repair::the_primarys_link_comes_back())
     }),
+    ("what_an_earlier_run_wired_stays", || {
+        Box::pin(repair::what_an_earlier_run_wired_stays())
+    }),
     ("the_mark_may_change", || {
         Box::pin(repair::the_mark_may_change())
     }),

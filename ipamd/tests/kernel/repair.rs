@@ -7,6 +7,7 @@ use ipam_engine::Handle;
 use ipam_engine::ports::{HostNet, Leftover};
 use ipamd::host_net::{KernelNet, watch};
 use ipamd::rpc::Node;
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -386,4 +387,57 @@ pub(super) async fn the_mark_may_change() {
         ]
     );
     assert!(!table().contains("0x00000080"), "{}", table());
+}
+
+/// A daemon whose store has lost the further ENI: its rules, marks and table stay until EC2 has told, through
+/// repairs, too; and what is known of its blocks by then outranks them.
+pub(super) async fn what_an_earlier_run_wired_stays() {
+    let single = |text: &str| Block::address(text.parse::<IpAddr>().expect("parses"));
+    let blocks = [
+        prefix("10.0.3.16/28"),
+        single("10.0.4.4"),
+        single("10.0.4.5"),
+    ];
+    let net = node(&["ens5", "ens6"]);
+    apply(&net, &wiring(2, &blocks)).await;
+    drop(net);
+    let looks = || {
+        (
+            rules(),
+            ip("route show table 2"),
+            out("nft", "list map ip ipamd enis"),
+        )
+    };
+    let before = looks();
+    let of_enis = |rules: &[String]| -> Vec<String> {
+        let ours = |rule: &&String| rule.starts_with("1536:") || rule.starts_with("32765:");
+        rules.iter().filter(ours).cloned().collect()
+    };
+    assert_eq!(of_enis(&before.0).len(), 3, "{before:?}");
+
+    let net = Arc::new(KernelNet::open(settings()).expect("opens"));
+    let unsure = HostWiring {
+        keeps_unnamed: true,
+        ..wiring(1, &[])
+    };
+    for _ in 0..2 {
+        apply(&net, &unsure).await;
+        let now = looks();
+        assert_eq!(of_enis(&now.0), of_enis(&before.0));
+        assert_eq!((now.1, now.2), (before.1.clone(), before.2.clone()));
+    }
+
+    // One of its addresses is a pod's on the primary ENI by now.
+    let mut moved = unsure.clone();
+    moved.pods = vec![IpNet::from("10.0.4.4".parse::<IpAddr>().expect("parses"))];
+    apply(&net, &moved).await;
+    let marks = out("nft", "list map ip ipamd enis");
+    assert!(
+        marks.contains("10.0.4.5") && !marks.contains("10.0.4.4"),
+        "{marks}"
+    );
+
+    apply(&net, &wiring(1, &[])).await;
+    assert_eq!(of_enis(&rules()), Vec::<String>::new());
+    assert!(!out("nft", "list table ip ipamd").contains("enis"));
 }

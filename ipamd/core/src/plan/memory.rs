@@ -92,6 +92,8 @@ pub struct Memory {
     pub(crate) told: Option<Timestamp>,
     /// When the last Describe that was answered began.
     pub(crate) described: Option<Timestamp>,
+    /// A Describe was answered in this run.
+    pub(crate) heard: bool,
     /// What EC2 did not name in the last Describe, and since when.
     pub(crate) missing: BTreeMap<crate::reconcile::Thing, Timestamp>,
     /// Of these, ENIs that pods use and that something else speaks for, told already.
@@ -123,6 +125,7 @@ impl Memory {
         Self {
             known,
             described: known.then_some(now),
+            heard: false,
             started: now,
             resumed: known,
             seed,
@@ -190,6 +193,13 @@ impl Memory {
     #[must_use]
     pub const fn known(&self) -> bool {
         self.known
+    }
+
+    /// Whether EC2 has told of all ENIs in this run. A store may be older than it seems; what EC2 names is
+    /// what there is, but for what a store that lost something has given back of late.
+    #[must_use]
+    pub const fn heard(&self) -> bool {
+        self.heard && !self.forgetful
     }
 
     /// The hold on any of these scopes that lasts longest.

@@ -95,7 +95,7 @@ impl Default for Nat {
 }
 
 /// The node's side of the datapath. One value, applied as a whole: what is there stays, what is
-/// missing comes, what is ours and not named goes.
+/// missing comes, what is ours and not named goes, unless `keeps_unnamed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostWiring {
     /// By device index, the primary first.
@@ -108,6 +108,10 @@ pub struct HostWiring {
     pub six: Six,
     /// Every block of every ENI: its addresses are pods', and never the host's own.
     pub pods: Vec<IpNet>,
+    /// EC2 has not told yet in this run, and the store may have lost something: what an earlier run wired of
+    /// ENIs and blocks that are not named here stays (see [`super::Earlier`]).
+    #[serde(default)]
+    pub keeps_unnamed: bool,
 }
 
 /// One attached ENI, as the wiring sees it.

@@ -31,7 +31,9 @@ impl Owner {
             tasks.push(Task::Survey);
         }
         if let Some(facts) = self.facts.as_ref().filter(|_| self.surveyed)
-            && let Some(task) = self.host.next(&self.store, &self.settings, facts, now)
+            && let Some(task) =
+                self.host
+                    .next(&self.store, &self.settings, facts, self.memory.heard(), now)
         {
             tasks.push(task);
         }

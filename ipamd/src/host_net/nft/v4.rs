@@ -21,7 +21,7 @@ use super::{Options, TABLE};
 use crate::config::SnatPorts;
 use ipam_core::wiring::{MARK_ENI_MASK, Nat};
 use ipnet::{IpNet, Ipv4Net};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -158,9 +158,42 @@ fn eni_chains(out: &mut String, marks: &[(Ipv4Addr, u32)]) {
     }
 }
 
+/// The marks of the map that [`eni_chains`] makes, out of the table's text.
+pub(super) fn marks_in(table: &str) -> BTreeMap<IpAddr, u32> {
+    let map = table.split_once("map enis {").map_or("", |(_, map)| map);
+    let elements = map.split_once("elements = {").map_or("", |(_, list)| list);
+    let elements = elements.split('}').next().unwrap_or_default();
+    let one = |element: &str| {
+        let (ip, verdict) = element.split_once(':')?;
+        let mark = verdict.trim().strip_prefix("jump eni-")?;
+        let mark = u32::from_str_radix(mark, 16).ok()?;
+        Some((ip.trim().parse().ok()?, mark))
+    };
+    elements.split(',').filter_map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_are_read_as_they_were_written() {
+        let marks = (1..=9).map(|n| (IpAddr::from([10, 0, 3, n]), 0x200 << (n % 2)));
+        let nat = Nat {
+            eni_marks: marks.collect(),
+            ..nat()
+        };
+        let written = text(&nat, true, SnatPorts::Kept);
+        assert_eq!(marks_in(&written), nat.eni_marks);
+        // As `nft` lists it.
+        let listed = "table ip ipamd {\n\tset inside {\n\t\telements = { 10.0.0.0/16 }\n\t}\n\n\tmap enis {\n\t\ttype \
+                      ipv4_addr : verdict\n\t\tsize 2\n\t\telements = { 10.0.3.1 : jump eni-200,\n\t\t\t     10.0.3.2 : \
+                      jump eni-400 }\n\t}\n}\n";
+        let two = [([10, 0, 3, 1], 0x200), ([10, 0, 3, 2], 0x400)];
+        let two = two.map(|(ip, mark)| (IpAddr::from(ip), mark));
+        assert_eq!(marks_in(listed), two.into());
+        assert_eq!(marks_in("table ip ipamd {\n}\n"), BTreeMap::new());
+    }
 
     fn nat() -> Nat {
         Nat {

@@ -7,7 +7,7 @@ use super::{Kernel, lock, monitor};
 use crate::life::Life;
 use crate::oracle::By;
 use ipam_core::Mac;
-use ipam_core::wiring::{HostWiring, Nat, host_if_prefix};
+use ipam_core::wiring::{Earlier, HostWiring, Nat, host_if_prefix};
 use ipam_engine::ports::{
     Applied, Connections, Forgotten, Fut, HostNet, HostNetError, KernelEvent, Leftover, Survey,
     Trace,
@@ -31,6 +31,8 @@ struct Made {
     wiring: Option<HostWiring>,
     /// The nftables table, made once and again only if it is suspected.
     nat: Option<Nat>,
+    /// What was there before this run's first wiring, until EC2 has told.
+    earlier: Option<Earlier>,
 }
 
 /// Where an operation fails.
@@ -109,9 +111,22 @@ impl MortalKernel {
 
     async fn make_so(&self, wiring: HostWiring) -> Result<Applied, HostNetError> {
         let mut made = self.made.lock().await;
+        let wiring = match wiring.keeps_unnamed {
+            true => wiring.keeping(made.earlier.get_or_insert_with(|| self.earlier())),
+            false => wiring,
+        };
         let applied = self.converge(&wiring, &mut made, false).await;
         made.wiring = Some(wiring);
         applied
+    }
+
+    /// What an earlier run left.
+    fn earlier(&self) -> Earlier {
+        let tables = self.kernel.tables();
+        Earlier {
+            rules: tables.rules.iter().cloned().collect(),
+            eni_marks: tables.marks.clone().unwrap_or_default(),
+        }
     }
 
     /// Makes the last wiring true again.

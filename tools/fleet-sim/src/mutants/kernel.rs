@@ -62,6 +62,8 @@ pub(super) const TABLE: &[Mutant] = &[
         "a look at the kernel finds living pods' routes that are missing"),
     tests("host/link-that-comes-during-an-apply", "tools/fleet-sim/tests/engine.rs",
         "a link that comes while the host is wired is wired, too"),
+    seeds("host/keeps-what-the-store-lost", Pods::V4, 200,
+        "a store that has lost something takes no living pod's way"),
     seeds("host/missing-link-is-not-ready", Pods::V4, 75,
         "an ENI without a link serves no pod"),
     seeds("host/failed-wiring-is-tried-again", Pods::V4, 200,

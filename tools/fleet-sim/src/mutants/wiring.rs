@@ -14,6 +14,8 @@ pub(super) const TABLE: &[Mutant] = &[
         "what a secondary address's pod sends leaves by its ENI"),
     tests("wiring/marked-leaves-by-the-primary", "ipamd/core/tests/wiring.rs",
         "answers to what came to the node leave by the primary ENI"),
+    tests("wiring/named-block-has-one-way", "ipamd/core/src/lib.rs",
+        "what an earlier run wired does not outrank what is known now"),
     tests("wiring/services-by-main", "ipamd/core/tests/wiring.rs",
         "services are looked up in the main table before blocks are"),
     tests("wiring/not-in-main", "ipamd/core/tests/wiring.rs",

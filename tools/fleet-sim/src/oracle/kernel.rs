@@ -372,15 +372,6 @@ impl Oracle {
         }
     }
 
-    /// Addresses of living pods on further ENIs of a node.
-    pub(crate) fn on_further_enis(&self, node: &str) -> Vec<IpAddr> {
-        let pods = self.living.iter().filter(|((on, _), _)| on == node);
-        let ips = pods.filter(|(_, pod)| pod.wired && !pod.broken);
-        let ips = ips.flat_map(|(_, pod)| pod.ips.iter().copied());
-        let further = |ip: &IpAddr| self.kernel.home(node, *ip).is_some_and(|home| !home.first);
-        ips.filter(further).collect()
-    }
-
     /// How long addresses rest on a node.
     pub(crate) fn rests(&mut self, node: &str, cooldown: Duration) {
         self.kernel.rests.insert(node.into(), cooldown);

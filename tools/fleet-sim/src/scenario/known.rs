@@ -34,13 +34,6 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
         seed: 1911,
     },
     KnownFault {
-        name: "lost_store_cuts_pods",
-        what: "A store that has forgotten a block takes the rules of the living pods in it away.",
-        waits_for: "the kernel's own state is the start after any loss of the store",
-        breaks: Promise::DaemonBreaksNothing,
-        seed: 20,
-    },
-    KnownFault {
         name: "bent_at_start",
         what: "A daemon that starts while another program leads a pod's address through another pod's \
                link takes the lease for an older one, and ends it.",
@@ -84,9 +77,10 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
 /// wrong, or the judge. They are told by each run, and any other breach of theirs is a failure. A change of the
 /// dice, or of the daemon, gives these numbers other stories: whoever makes one searches anew.
 pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
-    (2419, Promise::RefusalIsRight),
-    (2564, Promise::LeaseEndsWithPod),
+    (1672, Promise::NoEndlessHold),
+    (2419, Promise::ServedInTime),
     (3016, Promise::NoShrinkInDoubt),
+    (3380, Promise::ServedInTime),
 ];
 
 /// Which dice are thrown.

@@ -9,10 +9,9 @@ use crate::rng::Rng;
 use crate::spool::Spool;
 use crate::store::Memory;
 use crate::world::World;
-use ipam_core::{Eni, Family, Intent, Phase};
+use ipam_core::{Eni, Family, Intent};
 use ipam_engine::Settings;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -251,12 +250,6 @@ impl Machine {
             lately || rng.percent(70) || self.site.store.is_damaged()
         };
         let name = self.site.name.clone();
-        if self.would_forget_served(|store| {
-            let _ = store.go_back(commits, false);
-        }) {
-            self.tell(|| "the store would forget the blocks of living pods".into());
-            return;
-        }
         // Plugins at work between answer and route: nothing witnesses what they were told.
         world
             .oracle()
@@ -278,23 +271,6 @@ impl Machine {
         });
     }
 
-    /// Whether what would become of the store forgets the block of a pod on a further ENI.
-    fn would_forget_served(&self, loss: impl FnOnce(&Memory)) -> bool {
-        if self.dice.allow("lost_store_cuts_pods") {
-            return false;
-        }
-        let then = self.site.store.copy();
-        loss(&then);
-        let attached = |phase| matches!(phase, Phase::Attached | Phase::Ready | Phase::Leaving);
-        let knows = |ip: &IpAddr| {
-            let held = |e: &Eni| e.blocks.keys().any(|block| block.contains(*ip));
-            then.any_eni(|e| attached(e.phase) && held(e))
-        };
-        let oracle = self.site.world.oracle();
-        let ips = oracle.on_further_enis(&self.site.name);
-        !ips.iter().all(knows)
-    }
-
     /// What pods were told whose leases are lost, and whose routes others have taken, nothing witnesses.
     fn forget_unwitnessed(&self) {
         let mut oracle = self.site.world.oracle();
@@ -311,10 +287,6 @@ impl Machine {
         self.node.kill();
         self.restart_later(rng);
         let at = usize::try_from(rng.range(0, 10_000)).unwrap_or(0);
-        if self.would_forget_served(|store| drop(store.lose(at))) {
-            self.tell(|| "the store would forget the blocks of living pods".into());
-            return;
-        }
         let Some(record) = self.site.store.lose(at) else {
             return;
         };
@@ -329,10 +301,6 @@ impl Machine {
     pub(super) fn lose_state(&mut self, rng: &mut Rng) {
         self.node.kill();
         self.restart_later(rng);
-        if self.would_forget_served(Memory::remove) {
-            self.tell(|| "the store would forget the blocks of living pods".into());
-            return;
-        }
         let world = self.site.world.clone();
         let name = &self.site.name;
         {

@@ -9,6 +9,7 @@ use crate::world::World;
 use ipam_core::AttachmentKey;
 use ipam_core::wiring::PodWiring;
 use ipam_engine::{Allocate, Refusal};
+use ipnet::IpNet;
 use std::time::Duration;
 
 /// See the module. To be made at the moment at which the daemon is asked.
@@ -30,9 +31,8 @@ impl Waiting {
         let since = site.world.elapsed();
         let deadline = since + timeout;
         let mut oracle = site.world.oracle();
-        let again = oracle
-            .living
-            .contains_key(&(site.name.clone(), key.clone()));
+        let told = (site.name.clone(), key.clone());
+        let again = oracle.living.contains_key(&told) || site.store.lease(key).is_some();
         let name = key.to_string();
         let who = (site.name.as_str(), name.as_str());
         Self {
@@ -50,7 +50,7 @@ impl Waiting {
         let (world, now) = (&site.world, site.world.elapsed());
         // One that was asked twice is served once.
         let key = (site.name.clone(), self.key.clone());
-        let again = self.again || world.oracle().living.contains_key(&key);
+        let again = self.again || world.oracle().living.contains_key(&key) || regains(site, answer);
         let served = matches!(answer, Some(Ok(_))) && !again;
         if let Some(Err(refusal)) = answer
             && site.judges_refusals()
@@ -99,4 +99,14 @@ impl Site {
             store: &self.store,
         }
     }
+}
+
+/// Whether an ADD is told what the kernel has led to this very pod before: its lease was lost, and nobody
+/// else could be given the address.
+fn regains(site: &Site, answer: Option<&Result<PodWiring, Refusal>>) -> bool {
+    let Some(Ok(wiring)) = answer else {
+        return false;
+    };
+    let ips: Vec<_> = wiring.pod_addresses.iter().map(IpNet::addr).collect();
+    site.kernel.tables().witnesses(&ips, &wiring.host_if)
 }
