@@ -89,7 +89,7 @@ impl Bench {
         floor.args(["add", &other.path(), &link, "eth0", "10.2.0.1"]);
         let floor_add = timed(floor, "")?;
         let mut floor = Command::new(&self.floor);
-        floor.args(["del", &link, "10.2.0.1"]);
+        floor.args(["del", &other.path(), &link, "eth0", "10.2.0.1"]);
         let floor_del = timed(floor, "")?;
         self.kept.borrow_mut().extend([pod, other]);
         Ok([nothing, version, add, del, floor_add, floor_del])

@@ -8,7 +8,7 @@ use ipam_core::wiring::{MTU_DEFAULT, PodInput, pod_macs, pod_wiring};
 use ipam_core::{AttachmentKey, Lease, PodRef, Timestamp};
 use std::net::IpAddr;
 
-/// `add NETNS HOST_IF POD_IF ADDRESS...` or `del HOST_IF ADDRESS...`, as the plugin would.
+/// `add NETNS HOST_IF POD_IF ADDRESS...` or `del NETNS HOST_IF POD_IF ADDRESS...`, as the plugin would.
 ///
 /// # Errors
 /// The arguments are others, or the kernel refuses.
@@ -27,9 +27,11 @@ pub fn run(arguments: &[String]) -> Result<(), CniError> {
                 .wire(&wiring, std::time::Instant::now())
                 .map_err(|failed| failed.error)
         }
-        [verb, host_if, addresses @ ..] if verb == "del" => forget(host_if, parse(addresses)?),
+        [verb, netns, host_if, pod_if, addresses @ ..] if verb == "del" => {
+            forget(netns, &key(host_if, pod_if), host_if, parse(addresses)?)
+        }
         _ => {
-            let usage = "add NETNS HOST_IF POD_IF ADDRESS... | del HOST_IF ADDRESS...";
+            let usage = "add|del NETNS HOST_IF POD_IF ADDRESS...";
             Err(CniError::new(code::INVALID_ENVIRONMENT, usage))
         }
     }
@@ -44,12 +46,16 @@ fn parse(addresses: &[String]) -> Result<Vec<IpAddr>, CniError> {
     each.collect()
 }
 
-fn lease(host_if: &str, pod_if: &str, addresses: Vec<IpAddr>) -> Lease {
-    let key = AttachmentKey {
+fn key(host_if: &str, pod_if: &str) -> AttachmentKey {
+    AttachmentKey {
         network: "floor".into(),
         container_id: host_if.into(),
         if_name: pod_if.into(),
-    };
+    }
+}
+
+fn lease(host_if: &str, pod_if: &str, addresses: Vec<IpAddr>) -> Lease {
+    let key = key(host_if, pod_if);
     let (host_mac, pod_mac) = pod_macs(&key, 0);
     Lease {
         key,

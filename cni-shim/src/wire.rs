@@ -4,12 +4,14 @@
 mod compare;
 mod existing;
 mod sound;
+mod unplug;
 
 pub(crate) use compare::differences;
+pub(crate) use unplug::Unplugged;
 
 use crate::error::{CniError, code};
 use crate::netlink::{Batch, Link, Socket, link_of, uapi, verbs};
-use crate::netns::Netns;
+use crate::netns::{Netns, NetnsError};
 use crate::undo::Undo;
 use ipam_core::wiring::{PodWiring, Rule, Sysctl};
 use nix::errno::Errno;
@@ -49,9 +51,16 @@ impl Kernel {
     pub(crate) fn open(netns: &str) -> Result<Self, CniError> {
         let netns = Netns::open(netns)?;
         let io = |errno: Errno| CniError::new(code::IO_FAILURE, format!("netlink socket: {errno}"));
-        let host = Socket::open().map_err(io)?;
-        let pod = netns.enter(Socket::open)?.map_err(io)?;
-        Ok(Self { netns, host, pod })
+        Self::inside(netns)?.map_err(io)
+    }
+
+    /// The same for a namespace that is open.
+    pub(crate) fn inside(netns: Netns) -> Result<Result<Self, Errno>, NetnsError> {
+        let sockets = Socket::open().and_then(|host| Ok((host, netns.enter(Socket::open))));
+        match sockets {
+            Ok((host, pod)) => Ok(pod?.map(|pod| Self { netns, host, pod })),
+            Err(errno) => Ok(Err(errno)),
+        }
     }
 
     /// Wires the pod. What is there already and as it should be stays; an earlier sandbox of the same pod

@@ -1,15 +1,16 @@
-//! DEL: release first, then the host's routes. The veth goes with the pod's namespace: taking it
-//! away in line would cost an RCU grace period.
+//! DEL: release first, then the pod's end out of the way, then the host's routes. The veth itself goes with the
+//! pod's namespace or by the daemon's sweep: taking it away in line would cost an RCU grace period.
 
 use super::no_reply;
 use crate::error::{CniError, code};
-use crate::netlink::{Batch, Socket, verbs};
+use crate::netlink::{Batch, Link, Socket, verbs};
 use crate::netns::{Netns, NetnsError};
 use crate::request::{Attachment, Conf, PrevResult};
 use crate::rpc::Daemon;
 use crate::spool::spool;
-use ipam_core::Mac;
-use ipam_core::wiring::{Route, Rule, Scope, TABLE_MAIN};
+use crate::wire::{Kernel, Unplugged};
+use ipam_core::wiring::{Route, Rule, Scope, TABLE_MAIN, is_of_attachment};
+use ipam_core::{AttachmentKey, Mac};
 use ipam_proto::v1;
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -74,23 +75,58 @@ pub(crate) fn del(attachment: &Attachment, conf: &Conf) -> Result<(), CniError> 
     // An ADD that had its lease before it was released may be adding the routes right now. The
     // release doesn't wait for it, since it is what ends an ADD that waits for an address. A
     // namespace that is gone, or locked for longer, keeps no route from being removed.
-    let netns = Netns::open(&attachment.netns);
-    if let Ok(netns) = &netns {
-        let _ = netns.lock(Instant::now() + WIRING_TIME);
-        remains.clear_pod(netns)?;
+    match pods_side(&attachment.netns)? {
+        Some(mut kernel) => {
+            remains.unplug(&mut kernel, &attachment.key);
+            remains.clear(&mut kernel.host)
+        }
+        None => remains.clear(&mut host_side()?),
     }
-    remains.clear()
+}
+
+/// Both sides, if the pod's namespace is still there.
+fn pods_side(netns: &str) -> Result<Option<Kernel>, CniError> {
+    let Ok(netns) = Netns::open(netns) else {
+        return Ok(None);
+    };
+    let _ = netns.lock(Instant::now() + WIRING_TIME);
+    match Kernel::inside(netns) {
+        Ok(kernel) => Ok(kernel.ok()),
+        // The host's routes must not be looked for in the pod.
+        Err(lost @ NetnsError::Lost(_)) => Err(lost.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+fn host_side() -> Result<Socket, CniError> {
+    Socket::open().map_err(not_removed)
+}
+
+fn not_removed(errno: Errno) -> CniError {
+    let msg = format!("removing the pod's routes: {}", errno.desc());
+    CniError::new(code::IO_FAILURE, msg)
 }
 
 /// The kernel's part of a DEL.
 #[cfg(feature = "floor")]
-pub(crate) fn forget(host_if: &str, addresses: Vec<IpAddr>) -> Result<(), CniError> {
-    Remains {
+pub(crate) fn forget(
+    netns: &str,
+    key: &AttachmentKey,
+    host_if: &str,
+    addresses: Vec<IpAddr>,
+) -> Result<(), CniError> {
+    let mut remains = Remains {
         links: vec![(host_if.to_owned(), None)],
         addresses,
         ..Remains::default()
+    };
+    match pods_side(netns)? {
+        Some(mut kernel) => {
+            remains.unplug(&mut kernel, key);
+            remains.clear(&mut kernel.host)
+        }
+        None => remains.clear(&mut host_side()?),
     }
-    .clear()
 }
 
 fn texts(addresses: &[IpAddr]) -> Vec<String> {
@@ -143,23 +179,23 @@ impl Remains {
         Ok(())
     }
 
-    /// Takes the rules in the pod away. A namespace that is just going is as good.
-    fn clear_pod(&self, netns: &Netns) -> Result<(), CniError> {
-        if self.pod_rules.is_empty() {
-            return Ok(());
-        }
-        let mut pod = match netns.enter(Socket::open) {
-            Ok(Ok(pod)) => pod,
-            // The host's routes must not be looked for in the pod.
-            Err(lost @ NetnsError::Lost(_)) => return Err(lost.into()),
-            _ => return Ok(()),
+    /// Takes the interface and the rules in the pod away: of this attachment alone, whatever has its name by
+    /// now. Its host end has an Ethernet address that was made for it, or the one that the runtime's result names
+    /// (another daemon may have made that). A namespace that is just going is as good.
+    fn unplug(&mut self, kernel: &mut Kernel, key: &AttachmentKey) {
+        let is_own = |host: &Link| {
+            let named = |(name, mac): &(String, Option<Mac>)| {
+                *name == host.name && mac.is_some() && *mac == host.mac
+            };
+            host.mac.is_some_and(|mac| is_of_attachment(mac, key)) || self.links.iter().any(named)
         };
-        let mut batch = Batch::default();
-        for rule in &self.pod_rules {
-            verbs::rule(&mut batch, verbs::Change::Delete, rule);
+        let unplugged = kernel.unplug(&key.if_name, &self.pod_rules, is_own);
+        if let Ok(Some(Unplugged { host, addresses })) = unplugged {
+            // Without a daemon and a result nothing else tells of the routes.
+            self.addresses.extend(addresses);
+            self.links.retain(|(name, _)| *name != host.name);
+            self.links.push((host.name, host.mac));
         }
-        drop(pod.exchange(batch));
-        Ok(())
     }
 
     /// What the result of the ADD named. Host interfaces of other plugins carry no route of ours.
@@ -181,17 +217,13 @@ impl Remains {
     /// Removes the routes that leave by this attachment's own host end, and no other: the address
     /// may be another pod's by now, and so may the name (a pod created again under its name; its
     /// veth has another Ethernet address).
-    fn clear(mut self) -> Result<(), CniError> {
+    fn clear(mut self, host: &mut Socket) -> Result<(), CniError> {
         self.addresses.sort_unstable();
         self.addresses.dedup();
         if self.links.is_empty() && self.rules.is_empty() {
             return Ok(());
         }
-        let failed = |errno: Errno| {
-            let msg = format!("removing the pod's routes: {}", errno.desc());
-            CniError::new(code::IO_FAILURE, msg)
-        };
-        let mut host = Socket::open().map_err(failed)?;
+        let failed = not_removed;
         let mut batch = Batch::default();
         for (name, mac) in &self.links {
             let Some(link) = host.link(name).map_err(failed)? else {

@@ -95,31 +95,43 @@ pub(crate) fn set_up(batch: &mut Batch, index: u32) {
     batch.begin(k::RTM_NEWLINK, 0, &ifinfo(index, k::IFF_UP, k::IFF_UP));
 }
 
+pub(crate) fn set_down(batch: &mut Batch, index: u32) {
+    batch.begin(k::RTM_NEWLINK, 0, &ifinfo(index, 0, k::IFF_UP));
+}
+
+/// Gives an interface another name. Before Linux 6.2 it must be down.
+pub(crate) fn rename(batch: &mut Batch, index: u32, name: &str) {
+    batch.begin(k::RTM_NEWLINK, 0, &ifinfo(index, 0, 0));
+    batch.attr_text(k::IFLA_IFNAME, name);
+}
+
 /// Takes away a veth with its other end. Waits for an RCU grace period (some 20 ms).
 pub(crate) fn delete_link(batch: &mut Batch, index: u32) {
     batch.begin(k::RTM_DELLINK, 0, &ifinfo(index, 0, 0));
 }
 
+/// `struct ifaddrmsg` of an address on an interface.
+fn ifaddr(index: u32, net: IpNet) -> [u8; 8] {
+    let [a, b, c, d] = index.to_ne_bytes();
+    let (family, scope) = (family(net.addr()), k::RT_SCOPE_UNIVERSE);
+    [family, net.prefix_len(), 0, scope, a, b, c, d]
+}
+
 /// Adds an address; no duplicate address detection, and no route of the kernel's own, for IPv6.
 pub(crate) fn add_address(batch: &mut Batch, index: u32, net: IpNet) {
-    let [a, b, c, d] = index.to_ne_bytes();
     let ip = net.addr();
-    let header = [
-        family(ip),
-        net.prefix_len(),
-        0,
-        k::RT_SCOPE_UNIVERSE,
-        a,
-        b,
-        c,
-        d,
-    ];
-    batch.begin(k::RTM_NEWADDR, k::NLM_F_CREATE | k::NLM_F_EXCL, &header);
+    let flags = k::NLM_F_CREATE | k::NLM_F_EXCL;
+    batch.begin(k::RTM_NEWADDR, flags, &ifaddr(index, net));
     batch.attr(k::IFA_LOCAL, &bytes(ip));
     batch.attr(k::IFA_ADDRESS, &bytes(ip));
     if ip.is_ipv6() {
         batch.attr_u32(k::IFA_FLAGS, k::IFA_F_NODAD | k::IFA_F_NOPREFIXROUTE);
     }
+}
+
+pub(crate) fn delete_address(batch: &mut Batch, index: u32, net: IpNet) {
+    batch.begin(k::RTM_DELADDR, 0, &ifaddr(index, net));
+    batch.attr(k::IFA_LOCAL, &bytes(net.addr()));
 }
 
 /// Adds a unicast route, or takes away one that leaves by just this interface, whatever its metric.

@@ -114,7 +114,7 @@ fn make_way(kernel: &mut Kernel, wiring: &PodWiring) -> Result<Found, CniError> 
 }
 
 /// The host's end of a veth in the pod, proven by its pointing back into this very namespace.
-fn host_end_of(kernel: &mut Kernel, pod: &Link) -> Result<Option<Link>, Errno> {
+pub(super) fn host_end_of(kernel: &mut Kernel, pod: &Link) -> Result<Option<Link>, Errno> {
     let Some(index) = pod.peer.filter(|_| pod.kind == "veth") else {
         return Ok(None);
     };

@@ -35,7 +35,7 @@ pub(crate) fn add_after_del_in_the_same_netns() -> Outcome {
     let scene = Scene::new()?;
     let first = scene.runtime.add(&scene.pod).ok();
     scene.runtime.with_result(&first).del(&scene.pod).ok();
-    assert_eq!(see::links(&scene.pod).len(), 1, "the veth is still there");
+    assert_eq!(see::links(&scene.host).len(), 1, "the veth is still there");
     let second = scene.runtime.add(&scene.pod).ok();
     assert_ne!(first["ips"], second["ips"]);
     assert_wired(&scene.host, &scene.pod, &scene.wiring());
@@ -120,6 +120,5 @@ pub(crate) fn another_sandbox_of_ours_in_the_netns() -> Outcome {
     scene.runtime.with_result(&first).del(&scene.pod).ok();
     second.add(&scene.pod).ok();
     assert_wired(&scene.host, &scene.pod, &scene.wiring());
-    assert_eq!(see::links(&scene.host).len(), 1, "the old host end is gone");
     Ok(())
 }

@@ -34,6 +34,10 @@ pub(crate) struct State {
     /// The same, by what a search has found.
     pub(crate) harm: Option<Harm>,
     pub(crate) not_ready: Option<(u32, String)>,
+    /// Of the next attachment among its pod's.
+    pub(crate) place: u32,
+    /// Node-local addresses of the next leases.
+    pub(crate) local: Vec<IpAddr>,
     pub(crate) allocated: Vec<v1::AllocateRequest>,
     pub(crate) released: Vec<v1::ReleaseRequest>,
     salt: u64,
@@ -125,12 +129,13 @@ impl State {
             return Some(wiring.clone());
         }
         let count = if self.dual { 2 } else { 1 };
-        let addresses: Vec<_> = self.free.drain(..count.min(self.free.len())).collect();
+        let mut addresses: Vec<_> = self.free.drain(..count.min(self.free.len())).collect();
         addresses.first()?;
+        addresses.extend(&self.local);
         let pod = request.pod.clone().map(PodRef::from).unwrap_or_default();
         self.salt += 1;
         let (host_mac, pod_mac) = pod_macs(&key, self.salt);
-        let host_if = host_if_name("eni", &pod, &key, 0);
+        let host_if = host_if_name("eni", &pod, &key, self.place);
         let key_of = key.clone();
         let lease = Lease {
             key,
@@ -146,7 +151,8 @@ impl State {
         } else {
             request.mtu
         };
-        let wiring = pod_wiring(&lease, PodInput { mtu, place: 0 });
+        let place = self.place;
+        let wiring = pod_wiring(&lease, PodInput { mtu, place });
         self.leases.insert(key_of, wiring.clone());
         Some(wiring)
     }
@@ -219,6 +225,7 @@ impl Ipam for Service {
                 .collect();
             reply.host_if = wiring.host_if;
             reply.host_rules = wiring.host_rules.into_iter().map(v1::Rule::from).collect();
+            reply.pod_rules = wiring.pod_rules.into_iter().map(v1::Rule::from).collect();
         }
         Ok(Response::new(reply))
     }

@@ -10,6 +10,7 @@ mod fuzz;
 mod see;
 mod socket;
 mod together;
+mod unplug;
 mod world;
 
 use daemon::Daemon;
@@ -88,6 +89,8 @@ fn main() -> ExitCode {
         socket: every_failure_is_noted, what_can_not_be_noted_fails, an_add_takes_its_note_away;
         together: two_adds_of_each_pod, one_fails_and_releases, add_waits_for_another,
                   del_waits_a_moment, failed_add_of_a_live_pod;
+        unplug: nothing_is_left_in_a_live_namespace, another_network_at_once, without_a_daemon, further_interface,
+                anothers_interface_stays;
         fuzz: requests, wirings, replies;
     ])
 }

@@ -330,11 +330,9 @@ pub(super) fn floor(program: &Path, work: Work) -> Result<Figures, LabError> {
             format!("eni{n:011}"),
             format!("10.0.{}.{}", n / 250, n % 250 + 1),
         );
-        let mut add = Command::new(program);
-        add.args(["add", &pod.netns_path(), &host_if, "eth0", &address]);
-        let mut del = Command::new(program);
-        del.args(["del", &host_if, &address]);
-        for (command, times) in [(add, &mut adds), (del, &mut dels)] {
+        for (verb, times) in [("add", &mut adds), ("del", &mut dels)] {
+            let mut command = Command::new(program);
+            command.args([verb, &pod.netns_path(), &host_if, "eth0", &address]);
             let call = lab::cni::run_alone(&pod.node, command, "", LIMIT)?;
             if !call.ok() {
                 let reason = call.stderr.trim().to_owned();
