@@ -1,6 +1,6 @@
 //! What a pool with given settings settles to when pods come one by one.
 
-use crate::node::Node;
+use crate::node::{Node, pod};
 use crate::world::World;
 use ipam_core::plan::Policy;
 use ipam_engine::settings::OrphanScope;
@@ -35,7 +35,7 @@ pub struct Settled {
     pub per_eni: Vec<u32>,
     /// Pods that got an address.
     pub pods_up: u32,
-    /// Of pods that got none: why.
+    /// Of pods that got none: why, in words that name no pod, so that equal reasons are one.
     pub refusals: BTreeMap<String, u32>,
     /// EC2 calls by action.
     pub ec2_calls: BTreeMap<String, u64>,
@@ -110,7 +110,12 @@ async fn run(question: Question) -> Result<Settled, SettleError> {
     for n in 0..question.pods {
         match node.add(n, Duration::from_secs(30)).await {
             Ok(_) => pods_up += 1,
-            Err(Some(refusal)) => *refusals.entry(refusal.message).or_default() += 1,
+            Err(Some(refusal)) => {
+                let (_, pod) = pod(n);
+                let name = format!("{}/{}", pod.namespace, pod.name);
+                let why = refusal.message.replace(&name, "a pod");
+                *refusals.entry(why).or_default() += 1;
+            }
             Err(None) => return Err(SettleError::Ended),
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -148,5 +153,23 @@ fn settled(
         pods_up,
         refusals,
         ec2_calls,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_refusals_are_one() {
+        let question = Question {
+            instance_type: "t3.nano".into(),
+            pods: 20,
+            policy: Policy::default(),
+        };
+        let settled = settle(question).unwrap();
+        assert_eq!(settled.pods_up, 2);
+        let counts: Vec<u32> = settled.refusals.values().copied().collect();
+        assert_eq!(counts, [18], "{:?}", settled.refusals);
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::daemon::DaemonSpec;
 use crate::error::LabError;
+use crate::folder::Folder;
 use crate::node::Node;
 use crate::snapshot::Eni;
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vpc_model::{NodeSpec, SubnetSpec, VpcSpec};
 use vpc_sim::{Sim, SimOptions};
@@ -72,7 +72,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     sim: Sim,
     runtime: Runtime,
-    logs: TempDir,
+    logs: Folder,
 }
 
 impl Cluster {
@@ -81,11 +81,9 @@ impl Cluster {
     /// # Errors
     /// The specification contradicts itself, or the kernel refuses.
     pub fn start(spec: ClusterSpec) -> Result<Self, LabError> {
-        let mut folder = tempfile::Builder::new();
-        folder.prefix("ipamd-lab-");
         let logs = match std::env::var_os(KEEP_LOGS) {
-            Some(dir) => folder.disable_cleanup(true).tempdir_in(dir),
-            None => folder.tempdir(),
+            Some(dir) => Folder::to_keep(Path::new(&dir)),
+            None => Folder::make(&std::env::temp_dir()),
         };
         let logs = logs.map_err(LabError::io("making a folder for logs"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

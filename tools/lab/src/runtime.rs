@@ -69,6 +69,15 @@ pub enum News<'a> {
     Failed(&'a Pod, &'a str),
 }
 
+/// Lines for a shell on a node.
+#[derive(Clone, Debug)]
+pub struct ByHand {
+    /// Makes a namespace and runs the plugin's ADD.
+    pub add: String,
+    /// Runs its DEL and takes the namespace away.
+    pub del: String,
+}
+
 impl Tally {
     /// Adds another's figures.
     pub fn extend(&mut self, other: Self) {
@@ -195,6 +204,32 @@ impl Runtime {
         process
     }
 
+    /// What a person types in a shell on the node to add one more pod, and to delete it.
+    #[must_use]
+    pub fn by_hand(&self, node: &vpc_sim::Node, name: &str) -> ByHand {
+        let pod = Pod {
+            node: node.clone(),
+            namespace: "default".into(),
+            name: name.into(),
+            container_id: format!("{name}-sandbox-0"),
+            netns: None,
+            result: None,
+        };
+        let netns = format!("/run/netns/cni-{name}");
+        let run = |command| {
+            let mut process = self.command(command, &pod);
+            process.env("CNI_NETNS", &netns).env_remove("PATH");
+            format!("echo '{}' | {}", self.stdin(), shell_words(&process))
+        };
+        ByHand {
+            add: format!(
+                "touch {netns} && unshare --net={netns} true && {}",
+                run("ADD")
+            ),
+            del: format!("{} && umount {netns} && rm {netns}", run("DEL")),
+        }
+    }
+
     /// The network configuration as the plugin gets it, without `prevResult`.
     #[must_use]
     pub fn stdin(&self) -> String {
@@ -263,6 +298,17 @@ impl Runtime {
             pod.remove_netns()
         })
     }
+}
+
+/// A process as one types it: its own variables, then the program. They are names, paths and
+/// numbers, which no quote is part of.
+fn shell_words(process: &Command) -> String {
+    let variables = process.get_envs().filter_map(|(name, value)| {
+        let value = value?.to_string_lossy();
+        Some(format!("{}='{value}' ", name.to_string_lossy()))
+    });
+    let program = process.get_program().to_string_lossy();
+    variables.chain([format!("'{program}'")]).collect()
 }
 
 /// Does `work` on every pod, at most `at_once` at a time; the first error ends it.

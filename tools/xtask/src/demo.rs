@@ -1,10 +1,11 @@
 //! `cargo demo`: the whole job on real parts, for a person to watch, with an exit code that tells
 //! the truth.
 //!
-//! Owns the order: programs, namespaces, the [story](story), the [report](report). What is checked
-//! is `lab`'s; nothing here excuses a failure.
+//! Owns the order: what can't be had is [told](possible), programs, namespaces, the [story](story), the
+//! [report](report). What is checked is `lab`'s; nothing here excuses a failure.
 
 mod map;
+mod possible;
 mod report;
 mod sabotage;
 pub(crate) mod screen;
@@ -86,9 +87,9 @@ pub(crate) struct Options {
     #[arg(long, default_value = "m5.large")]
     instance_type: String,
     /// Pods on each node.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pods: u32,
-    /// Leave it running until Ctrl-C, and say how to enter it.
+    /// Leave it running until Ctrl-C, and say how to enter it, and how to add and delete a pod.
     #[arg(long)]
     keep: bool,
     /// Do this wrong on purpose: the checks must notice.
@@ -104,6 +105,7 @@ pub(crate) struct Options {
 /// # Errors
 /// It could not be run at all. What it found wrong is in the verdict.
 pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
+    possible::check(options)?;
     programs::ensure(match options.sabotage {
         Some(Sabotage::Double) => &[programs::NFT, programs::IP],
         _ => &[programs::NFT],

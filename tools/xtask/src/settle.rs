@@ -8,6 +8,7 @@ use ipam_core::limits::lookup;
 use ipam_core::plan::Policy;
 use serde_json::json;
 use std::time::Duration;
+use strsim::damerau_levenshtein;
 
 /// What to settle.
 #[derive(Debug, Args)]
@@ -94,9 +95,33 @@ fn set(policy: &mut Policy, name: &str, value: &str) -> Result<(), String> {
             let seconds = number(name, value)?.unwrap_or(30);
             policy.cooldown = Duration::from_secs(seconds.into());
         }
-        _ => return Err(format!("{name} does not change what a pool settles to")),
+        _ => return Err(unknown(name)),
     }
     Ok(())
+}
+
+/// The names that [`set`] takes.
+const SETTINGS: [&str; 7] = [
+    "ENABLE_PREFIX_DELEGATION",
+    "WARM_ENI_TARGET",
+    "WARM_PREFIX_TARGET",
+    "WARM_IP_TARGET",
+    "MINIMUM_IP_TARGET",
+    "MAX_ENI",
+    "IP_COOLDOWN_PERIOD",
+];
+
+/// A name this far from one of these is a mistake of the hand; `ipamd --check-config` has the same rule.
+const TYPOS: usize = 2;
+
+fn unknown(name: &str) -> String {
+    let by_distance = SETTINGS.map(|known| (damerau_levenshtein(name, known), known));
+    match by_distance.into_iter().min() {
+        Some((typos, known)) if typos <= TYPOS => {
+            format!("{name} is no setting; is {known} meant?")
+        }
+        _ => format!("{name} does not change what a pool settles to"),
+    }
 }
 
 /// `None` where the daemon uses its default: empty and negative values.
@@ -144,7 +169,7 @@ fn print_words(options: &Options, settled: &Settled) {
         println!("{n:5} {action}");
     }
     for (refusal, n) in &settled.refusals {
-        println!("{n} pods got no address: {refusal}");
+        println!("{n} pods were refused: {refusal}");
     }
 }
 
@@ -167,6 +192,26 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains("MAX_ENI"), "{error}");
+    }
+
+    #[test]
+    fn misspelt_names_are_told_with_the_name_that_is_meant() {
+        for (misspelt, meant) in [
+            ("WARM_IP_TARGT=7", "is WARM_IP_TARGET meant?"),
+            ("WARM_PERFIX_TARGET=1", "is WARM_PREFIX_TARGET meant?"),
+            ("MAX_ENIS=2", "is MAX_ENI meant?"),
+            ("AWS_REGION=x", "does not change what a pool settles to"),
+        ] {
+            let error = policy(&[misspelt.to_owned()], None).unwrap_err();
+            assert!(error.to_string().contains(meant), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_taken() {
+        for name in SETTINGS {
+            assert!(set(&mut Policy::default(), name, "1").is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Report {
         self.details.extend(failed.take(10).cloned());
     }
 
+    /// ADDs were stopped after so many had failed; the screen has told of the first ones.
+    pub(super) fn adds_stopped(&mut self, failed: usize) {
+        self.failed_adds += failed;
+    }
+
     /// Takes the figures of DELs.
     pub(super) fn dels(&mut self, tally: &Tally) {
         self.del_ms = Quantiles::of(&tally.dels);
@@ -133,9 +138,9 @@ impl Report {
             screen.say(&format!("  stopped by: {error}"));
         }
         let verdict = match self.verdict() {
-            Verdict::Green => "GREEN",
-            Verdict::Red if self.interrupted => "INTERRUPTED",
-            Verdict::Red => "RED",
+            Verdict::Green => screen.coloured(true, "GREEN"),
+            Verdict::Red if self.interrupted => screen.coloured(false, "INTERRUPTED"),
+            Verdict::Red => screen.coloured(false, "RED"),
         };
         screen.say(&format!(
             "{verdict}: {} of {} pods up, {} failed ADDs, {} of {} probes answered, {} violations, \

@@ -14,6 +14,8 @@ pub(super) const NODES: u32 = 2;
 
 /// Plugin processes at once: what containerd does on a busy node.
 const AT_ONCE: usize = 10;
+/// The pod that a person may add.
+const ONE_MORE: &str = "one-more";
 /// For a daemon to be ready: EC2 answers in 0.3 s.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// For what the daemon does after a DEL has been answered.
@@ -98,7 +100,7 @@ fn live(
     report.violations.extend(wrongs);
     show(screen, report, cluster, "with all pods up")?;
     if options.keep {
-        keep(screen, cluster, pods);
+        keep(screen, &runtime, cluster, pods);
     }
     tear_down(&runtime, screen, report, cluster, pods)
 }
@@ -120,7 +122,7 @@ fn bring_up(
         }
     }
     let (up, failed, wanted) = (AtomicUsize::new(0), AtomicUsize::new(0), pods.len());
-    let tally = runtime.add_all(pods, 2 * AT_ONCE, Patience::BENCH, |news| match news {
+    let added = runtime.add_all(pods, 2 * AT_ONCE, Patience::BENCH, |news| match news {
         News::Up(_) => {
             let up = up.fetch_add(1, Ordering::Relaxed) + 1;
             phase.progress(&format!("{up} of {wanted} up"));
@@ -131,13 +133,22 @@ fn bring_up(
                 phase.note(&format!("ADD of {} failed: {words}", pod.full_name()));
             }
         }
-    })?;
+    });
+    // A run that is stopped here says what there was, too.
     report.pods_up = pods.iter().filter(|p| p.is_up()).count();
+    let failed = failed.into_inner();
+    let counted = format!("{} of {wanted} up, {failed} failed ADDs", report.pods_up);
+    let tally = match added {
+        Ok(tally) => tally,
+        Err(e) => {
+            report.adds_stopped(failed);
+            phase.done(false, &counted);
+            return Err(e);
+        }
+    };
     report.adds(&tally);
-    let failed = tally.failed_adds.len();
     let words = format!(
-        "{} of {wanted} up in {:.2} s, {failed} failed ADDs; {}",
-        report.pods_up,
+        "{counted}, the last after {:.2} s; {}",
         report.all_up_s,
         report.timings()
     );
@@ -226,7 +237,7 @@ fn show(
     Ok(())
 }
 
-fn keep(screen: &Screen, cluster: &Cluster, pods: &[Pod]) {
+fn keep(screen: &Screen, runtime: &Runtime, cluster: &Cluster, pods: &[Pod]) {
     screen.say("It goes on until Ctrl-C. To look around (a program may follow each line):");
     for node in cluster.nodes() {
         screen.say(&format!(
@@ -242,6 +253,13 @@ fn keep(screen: &Screen, cluster: &Cluster, pods: &[Pod]) {
             "  {}: {node} nsenter --net={path} sh",
             pod.full_name()
         ));
+    }
+    if let Some(node) = cluster.nodes().first() {
+        let hand = runtime.by_hand(node.sim(), ONE_MORE);
+        screen.say(&format!("To add a pod, in sh on {}:", node.name()));
+        screen.say(&format!("  {}", hand.add));
+        screen.say("To delete it (what is left at Ctrl-C is told as leaked):");
+        screen.say(&format!("  {}", hand.del));
     }
     lab::interrupt::wait_and_clear();
     screen.say("");
