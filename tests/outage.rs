@@ -115,7 +115,11 @@ fn lost_store(mode: Mode) -> Outcome {
         }
         state::write(&site.scene.cluster.nodes()[0], files)?;
         if removed {
-            site.scene.cluster.sim().vpc().add_fault(Fault::new("*", Effect::Throttle));
+            site.scene
+                .cluster
+                .sim()
+                .vpc()
+                .add_fault(Fault::new("*", Effect::Throttle));
         }
         site.scene.node().start()?;
         std::thread::sleep(Duration::from_secs(5));

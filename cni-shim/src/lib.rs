@@ -64,6 +64,11 @@ pub fn run(process: &mut Process<'_>) -> u8 {
     let began = Instant::now();
     let (version, log_file, what, result) = match request::read(process) {
         Err((version, error)) => (version, None, "request".to_owned(), Err(error)),
+        Ok(Request::About) => {
+            // Nobody is there to be told that nobody was told.
+            let _ = process.stderr.write_all(reply::about().as_bytes());
+            return 0;
+        }
         Ok(Request::Version(asked)) => (
             Version::LATEST,
             None,

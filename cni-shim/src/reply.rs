@@ -3,7 +3,21 @@
 use crate::error::CniError;
 use crate::request::{Conf, Version};
 use ipam_core::wiring::{PodWiring, Route, Scope, TABLE_MAIN};
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
+
+/// What a person is told who runs the plugin by hand.
+pub(crate) fn about() -> String {
+    let commit =
+        option_env!("IPAMD_COMMIT").map_or_else(String::new, |commit| format!(" ({commit})"));
+    format!(
+        "ipamd-cni {}{commit}, a CNI plugin: container runtimes run it, which set CNI_COMMAND\n\
+         CNI protocol versions supported: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        Version::ALL.map(Version::as_str).join(", ")
+    )
+}
 
 /// The answer to VERSION. `asked` is echoed, as the spec says.
 pub(crate) fn versions(asked: Option<Version>) -> Value {
@@ -37,8 +51,7 @@ pub(crate) fn added(conf: &Conf, wiring: &PodWiring, netns: &str) -> Value {
     let pod_index = all.len() + 1;
     all.extend(interfaces(conf.version, wiring, netns));
     let mut ips = list(&mut result, "ips");
-    let pairs = wiring.pod_addresses.iter().zip(&wiring.gateways);
-    ips.extend(pairs.map(|(net, gateway)| {
+    ips.extend(told(wiring).map(|(net, gateway)| {
         let mut ip = json!({
             "address": net.to_string(),
             "gateway": gateway.to_string(),
@@ -58,8 +71,17 @@ pub(crate) fn added(conf: &Conf, wiring: &PodWiring, netns: &str) -> Value {
     result.insert("interfaces".into(), all.into());
     result.insert("ips".into(), ips.into());
     result.insert("routes".into(), routes.into());
-    result.entry("dns").or_insert_with(|| json!({}));
+    match &conf.dns {
+        // As the reference plugins do: the network's word goes before an earlier plugin's.
+        Some(dns) => drop(result.insert("dns".into(), dns.clone().into())),
+        None => drop(result.entry("dns").or_insert_with(|| json!({}))),
+    }
     Value::Object(result)
+}
+
+/// The addresses that the result names, with their gateways. Node-local ones have none.
+pub(crate) fn told(wiring: &PodWiring) -> impl Iterator<Item = (&IpNet, &IpAddr)> {
+    wiring.pod_addresses.iter().zip(&wiring.gateways)
 }
 
 /// Takes out a list; none if something else is there.

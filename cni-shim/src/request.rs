@@ -58,7 +58,7 @@ impl Verb {
     /// The spec version that brought it.
     const fn since(self) -> Version {
         match self {
-            Self::Add | Self::Del | Self::Version => Version::V0_3_1,
+            Self::Add | Self::Del | Self::Version => Version::V0_3_0,
             Self::Check => Version::V0_4_0,
             Self::Gc | Self::Status => Version::V1_1_0,
         }
@@ -85,6 +85,8 @@ pub enum Request {
     Network(Verb, Box<Conf>),
     /// VERSION, with the `cniVersion` that was asked with, if we speak it.
     Version(Option<Version>),
+    /// No runtime's: somebody runs the plugin to see what it is.
+    About,
 }
 
 /// A request that is not: with the version to say so in, and the log file if one was named.
@@ -140,6 +142,9 @@ const STDIN_MAX: u64 = 4 << 20;
 /// Everything that is wrong with the environment together (code 4), else with stdin (5, 6), its
 /// version (1), its fields (2, 7).
 pub(crate) fn read(process: &mut Process<'_>) -> Result<Request, Refused> {
+    if is_by_hand(process) {
+        return Ok(Request::About);
+    }
     let verb = verb(process);
     let mut stdin = Vec::new();
     let map = match (&mut *process.stdin)
@@ -181,6 +186,14 @@ pub(crate) fn read(process: &mut Process<'_>) -> Result<Request, Refused> {
             )))
         }
     }
+}
+
+/// A runtime that forgets the command still says which container it means. Whoever runs the plugin by hand waits at
+/// a terminal, so stdin is not read for this.
+fn is_by_hand(process: &Process<'_>) -> bool {
+    let is_set = |name| (process.env)(name).is_some_and(|value| !value.is_empty());
+    let of_attachment = VARIABLES.iter().map(|variable| variable.name);
+    !of_attachment.chain(["CNI_COMMAND"]).any(is_set)
 }
 
 fn verb(process: &Process<'_>) -> Result<Verb, CniError> {

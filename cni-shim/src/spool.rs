@@ -28,7 +28,7 @@ pub(crate) fn spool(attachment: &Attachment, conf: &Conf) -> io::Result<Spooled>
         .recursive(true)
         .mode(0o700)
         .create(dir)?;
-    if fs::read_dir(dir)?.take(SPOOL_MAX).count() == SPOOL_MAX {
+    if is_full(dir)? {
         let msg = format!("{SPOOL_MAX} releases wait there already");
         return Err(io::Error::new(io::ErrorKind::StorageFull, msg));
     }
@@ -48,6 +48,16 @@ pub(crate) fn spool(attachment: &Attachment, conf: &Conf) -> io::Result<Spooled>
     }
     fs::File::open(dir)?.sync_all()?;
     Ok(Spooled(path))
+}
+
+/// Whether as many releases wait as may. What begins with a dot is none: a damaged note that the daemon has put
+/// aside, or one that is being written.
+fn is_full(dir: &Path) -> io::Result<bool> {
+    let notes = fs::read_dir(dir)?.filter(|entry| {
+        let name = entry.as_ref().map(fs::DirEntry::file_name);
+        name.is_ok_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+    });
+    Ok(notes.take(SPOOL_MAX).count() == SPOOL_MAX)
 }
 
 /// An ADD of the attachment comes after its noted DEL: that one must not end the lease that this one gets.

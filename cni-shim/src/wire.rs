@@ -56,7 +56,7 @@ impl Kernel {
 
     /// The same for a namespace that is open.
     pub(crate) fn inside(netns: Netns) -> Result<Result<Self, Errno>, NetnsError> {
-        let sockets = Socket::open().and_then(|host| Ok((host, netns.enter(Socket::open))));
+        let sockets = Socket::open().map(|host| (host, netns.enter(Socket::open)));
         match sockets {
             Ok((host, pod)) => Ok(pod?.map(|pod| Self { netns, host, pod })),
             Err(errno) => Ok(Err(errno)),

@@ -71,8 +71,9 @@ fn conf(change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn version_tells_what_is_spoken_and_echoes() {
-    let supported = json!(["0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
+    let supported = json!(["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]);
     let table = [
+        (r#"{"cniVersion":"0.3.0"}"#, "0.3.0"),
         (r#"{"cniVersion":"0.4.0"}"#, "0.4.0"),
         (r#"{"cniVersion":"1.1.0"}"#, "1.1.0"),
         (r#"{"cniVersion":"9.9.9"}"#, "1.1.0"),
@@ -84,6 +85,99 @@ fn version_tells_what_is_spoken_and_echoes() {
         assert_eq!(answer.exit_code, 0);
         let wanted = json!({ "cniVersion": version, "supportedVersions": supported });
         assert_eq!(answer.json(), wanted, "{stdin}");
+    }
+}
+
+/// Who runs it by hand sees what it is, and is not waited for. A runtime that forgets the command is told.
+#[test]
+fn run_by_hand_it_tells_what_it_is() {
+    for env in [
+        &[][..],
+        &[("CNI_COMMAND", ""), ("CNI_PATH", "/opt/cni/bin")],
+    ] {
+        let answer = invoke(env, "");
+        assert_eq!((answer.exit_code, answer.stdout.as_str()), (0, ""));
+        let version = format!("ipamd-cni {}", env!("CARGO_PKG_VERSION"));
+        for words in [version.as_str(), "0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"] {
+            assert!(
+                answer.stderr.contains(words),
+                "{words:?} in {}",
+                answer.stderr
+            );
+        }
+        if let Some(commit) = option_env!("IPAMD_COMMIT") {
+            assert!(
+                answer.stderr.contains(commit),
+                "{commit} in {}",
+                answer.stderr
+            );
+        }
+    }
+    let forgot = invoke(&[("CNI_CONTAINERID", "c1")], CONF);
+    assert_eq!(forgot.code(), 4);
+    assert!(
+        forgot.msg().contains("CNI_COMMAND is missing"),
+        "{}",
+        forgot.msg()
+    );
+}
+
+/// The program itself, without a terminal's end of input: an open pipe nobody writes to.
+#[test]
+fn the_program_waits_for_no_input_when_run_by_hand() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ipamd-cni"))
+        .arg("--version")
+        .env_clear()
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let stdin = child.stdin.take();
+    let ended = (0..500).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        child.try_wait().expect("is ours")
+    });
+    drop(stdin);
+    let output = child.wait_with_output().expect("ends");
+    assert!(ended.expect("it waits for input").success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("ipamd-cni ") && output.stdout.is_empty(),
+        "{said}"
+    );
+}
+
+#[test]
+fn dns_is_checked() {
+    let good = [
+        json!(null),
+        json!({}),
+        json!({"nameservers": ["10.0.0.2"], "domain": "a.b", "search": [], "options": ["ndots:2"]}),
+        json!({"nameservers": null, "domain": ""}),
+    ];
+    for dns in good {
+        assert_eq!(invoke(&ADD, &conf(|c| c["dns"] = dns)).code(), IN_ORDER);
+    }
+    let bad = [
+        (json!("10.0.0.2"), "dns: \"10.0.0.2\" is not an object"),
+        (json!({"nameservers": "10.0.0.2"}), "dns.nameservers: "),
+        (json!({"search": ["a", 1]}), "dns.search: "),
+        (json!({"domain": ["a"]}), "dns.domain: "),
+        (json!({"options": {}}), "dns.options: "),
+    ];
+    for (dns, words) in bad {
+        let stdin = conf(|c| c["dns"] = dns);
+        let answer = invoke(&ADD, &stdin);
+        assert_eq!(answer.code(), 7, "{words}");
+        assert!(
+            answer.msg().contains(words),
+            "{words:?} in {}",
+            answer.msg()
+        );
+        // A DEL asks for less.
+        let del = invoke(&with(&ADD, "CNI_COMMAND", "DEL"), &stdin);
+        assert!(!del.stdout.contains("dns"), "{}", del.stdout);
     }
 }
 

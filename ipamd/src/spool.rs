@@ -18,6 +18,11 @@ mod watch;
 /// More than any tombstone has, bytes.
 const FILE_MAX: u64 = 64 * 1024;
 
+/// Notes that can't be read are called so, for a person.
+const DAMAGED: &str = ".damaged-";
+/// So many of them are kept.
+const DAMAGED_MAX: usize = 16;
+
 /// What was refused is tried again so often; so is the directory looked at that can't be watched.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -74,13 +79,7 @@ async fn drain(dir: &Path, boot_ids: &[&str], engine: &Handle) {
             Err(_) if fs::symlink_metadata(&path).is_err() => continue,
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a noted release can't be read");
-                // It begins with a dot then: passed over from now on.
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                let _ = fs::rename(&path, path.with_file_name(format!(".damaged-{name}")));
+                put_aside(dir, &path);
                 continue;
             }
         };
@@ -102,6 +101,26 @@ async fn drain(dir: &Path, boot_ids: &[&str], engine: &Handle) {
         {
             tracing::warn!(file = %path.display(), %error, "a noted release can't be removed");
         }
+    }
+}
+
+/// Its name begins with a dot then: it is passed over from now on. Only the latest stay, or they would grow
+/// for ever.
+fn put_aside(dir: &Path, path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let _ = fs::rename(path, path.with_file_name(format!("{DAMAGED}{name}")));
+    let mut damaged: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(DAMAGED))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    damaged.sort();
+    let too_many = damaged.len().saturating_sub(DAMAGED_MAX);
+    for (_, path) in damaged.iter().take(too_many) {
+        // A directory stays: nobody knows what is in it.
+        let _ = fs::remove_file(path);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::no_reply;
 use crate::error::{CniError, code};
+use crate::reply::told;
 use crate::request::{Attachment, Conf, PrevResult};
 use crate::rpc::Daemon;
 use crate::wire::{Kernel, differences};
@@ -54,9 +55,9 @@ pub(crate) fn check(attachment: &Attachment, conf: &Conf) -> Result<(), CniError
     Err(CniError::new(code::CHECK_FAILED, msg).with(found.join("; ")))
 }
 
-/// The lease's addresses that the runtime's result does not name.
+/// The lease's addresses that the runtime's result should name, and does not.
 fn not_in_result(wiring: &PodWiring, prev: &PrevResult) -> Vec<String> {
-    let leased = wiring.pod_addresses.iter().map(ipnet::IpNet::addr);
+    let leased = told(wiring).map(|(net, _)| net.addr());
     let missing = leased.filter(|ip| !prev.addresses.contains(ip));
     missing
         .map(|ip| format!("ipamd's lease is {ip}, which prevResult does not name"))

@@ -16,7 +16,9 @@ pub const SOCKET: &str = "/run/ipamd/ipamd.sock";
 /// The spec versions that we speak, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// 0.3.1
+    /// 0.3.0
+    V0_3_0,
+    /// 0.3.1: the same, in other words
     V0_3_1,
     /// 0.4.0: CHECK
     V0_4_0,
@@ -28,7 +30,13 @@ pub enum Version {
 
 impl Version {
     /// All of them, oldest first.
-    pub const ALL: [Self; 4] = [Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
+    pub const ALL: [Self; 5] = [
+        Self::V0_3_0,
+        Self::V0_3_1,
+        Self::V0_4_0,
+        Self::V1_0_0,
+        Self::V1_1_0,
+    ];
     /// What we answer with when nobody said.
     pub const LATEST: Self = Self::V1_1_0;
 
@@ -36,6 +44,7 @@ impl Version {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::V0_3_0 => "0.3.0",
             Self::V0_3_1 => "0.3.1",
             Self::V0_4_0 => "0.4.0",
             Self::V1_0_0 => "1.0.0",
@@ -101,11 +110,17 @@ pub struct Conf {
     pub add_timeout: Option<Duration>,
     /// `pluginLogFile`; `None`: stderr
     pub log_file: Option<LogFile>,
+    /// `dns`, if there is anything in it (ADD only)
+    pub dns: Option<Map<String, Value>>,
     /// `prevResult`
     pub prev_result: Option<PrevResult>,
     /// `cni.dev/valid-attachments`; `None`: the runtime gave no list (GC only)
     pub valid: Option<Vec<ValidAttachment>>,
 }
+
+/// A text; the others are lists of texts.
+const DNS_DOMAIN: &str = "domain";
+const DNS_KEYS: [&str; 4] = ["nameservers", DNS_DOMAIN, "search", "options"];
 
 /// Reads fields and gathers what is wrong with them.
 struct Fields<'a> {
@@ -177,6 +192,41 @@ impl Fields<'_> {
                 .push(format!("addTimeout: {value} is not {wanted}"));
         }
         timeout
+    }
+
+    /// Resolver settings for the result (CNI spec 1.1.0, section 1, "dns").
+    fn dns(&mut self) -> Option<Map<String, Value>> {
+        let said = match self.map.get("dns") {
+            None | Some(Value::Null) => return None,
+            Some(Value::Object(said)) => said,
+            Some(other) => {
+                self.problems.push(format!("dns: {other} is not an object"));
+                return None;
+            }
+        };
+        let mut dns = Map::new();
+        for key in DNS_KEYS {
+            let is_good = |value: &Value| match value {
+                Value::Array(list) => key != DNS_DOMAIN && list.iter().all(Value::is_string),
+                value => key == DNS_DOMAIN && value.is_string(),
+            };
+            match said.get(key) {
+                None | Some(Value::Null) => {}
+                Some(Value::String(text)) if text.is_empty() && key == DNS_DOMAIN => {}
+                Some(Value::Array(list)) if list.is_empty() => {}
+                Some(value) if is_good(value) => drop(dns.insert(key.into(), value.clone())),
+                Some(other) => {
+                    let wanted = if key == DNS_DOMAIN {
+                        "a text"
+                    } else {
+                        "a list of texts"
+                    };
+                    self.problems
+                        .push(format!("dns.{key}: {other} is not {wanted}"));
+                }
+            }
+        }
+        Some(dns).filter(|dns| !dns.is_empty())
     }
 
     /// The prefix and 11 characters make an interface's name of at most 15.
@@ -252,12 +302,14 @@ impl Conf {
             mtu: 0,
             add_timeout: None,
             log_file: log_file(map, trust),
+            dns: None,
             prev_result: prev_result(map),
             valid: None,
         };
         if verb == Verb::Add {
             conf.veth_prefix = fields.veth_prefix();
             conf.add_timeout = fields.add_timeout();
+            conf.dns = fields.dns();
         }
         if matches!(verb, Verb::Add | Verb::Check) {
             conf.mtu = fields.mtu();

@@ -51,7 +51,7 @@ pub(crate) fn result_of_each_version() -> Outcome {
         scene.runtime.add(&scene.pod).ok();
         scene.wiring()
     };
-    for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+    for version in ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
         let mut runtime = scene.runtime.clone();
         runtime.conf["cniVersion"] = json!(version);
         let result = runtime.add(&scene.pod).ok();
@@ -101,6 +101,28 @@ pub(crate) fn passes_on_a_prev_result() -> Outcome {
     assert_eq!(result["ips"][0], earlier["ips"][0]);
     assert_eq!(result["ips"][1]["interface"], 2);
     assert_eq!(result["dns"], earlier["dns"]);
+    Ok(())
+}
+
+/// As the reference plugins do: the network's word, and before an earlier plugin's.
+pub(crate) fn dns_reaches_the_result() -> Outcome {
+    let scene = Scene::new()?;
+    let dns = json!({ "nameservers": ["10.0.0.2"], "domain": "example.com", "search": ["a.example.com"] });
+    let mut runtime = scene.runtime.clone();
+    for (said, wanted) in [
+        (json!({}), json!({})),
+        (json!({ "search": [] }), json!({})),
+        (dns.clone(), dns.clone()),
+    ] {
+        runtime.conf["dns"] = said;
+        assert_eq!(runtime.add(&scene.pod).ok()["dns"], wanted);
+    }
+    let earlier = json!({ "cniVersion": "1.1.0", "dns": { "nameservers": ["10.9.9.9"], "options": ["ndots:2"] } });
+    let with = runtime.with_result(&earlier);
+    assert_eq!(with.add(&scene.pod).ok()["dns"], dns);
+    runtime.conf["dns"] = json!({ "nameservers": [] });
+    let with = runtime.with_result(&earlier);
+    assert_eq!(with.add(&scene.pod).ok()["dns"], earlier["dns"]);
     Ok(())
 }
 

@@ -386,6 +386,27 @@ pub(crate) fn check_sees_damage() -> Outcome {
     Ok(())
 }
 
+/// Their node-local addresses are no part of the result, and CRI-O calls CHECK.
+pub(crate) fn check_of_a_pod_with_egress_addresses() -> Outcome {
+    let scene = Scene::new()?;
+    {
+        let mut state = scene.daemon.state();
+        state.free = vec!["fd00:1::7".parse()?];
+        state.local = vec!["169.254.172.7".parse()?];
+    }
+    let result = scene.runtime.add(&scene.pod).ok();
+    assert_eq!(scene.wiring().pod_addresses.len(), 2);
+    assert_eq!(result["ips"].as_array().map(Vec::len), Some(1));
+    let mut runtime = scene.runtime.with_result(&result);
+    runtime.command("CHECK", &scene.pod.path()).ok();
+    // The other one is still asked for.
+    runtime.conf["prevResult"]["ips"] = json!([]);
+    let msg = runtime.command("CHECK", &scene.pod.path()).error(102);
+    assert!(msg.contains("lease is fd00:1::7, which"), "{msg}");
+    assert!(!msg.contains("169.254.172.7"), "{msg}");
+    Ok(())
+}
+
 pub(crate) fn status() -> Outcome {
     let scene = Scene::new()?;
     scene.runtime.command("STATUS", "").ok();

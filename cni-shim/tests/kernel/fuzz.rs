@@ -115,7 +115,7 @@ fn check_end(began: Instant, exit_code: u8, stdout: &[u8]) -> Result<Value, Test
     };
     let version = json["cniVersion"].as_str().unwrap_or_default();
     prop_assert!(
-        ["0.3.1", "0.4.0", "1.0.0", "1.1.0"].contains(&version),
+        ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"].contains(&version),
         "{said}"
     );
     if exit_code == 1 {

@@ -82,6 +82,30 @@ async fn a_name_with_a_dot_is_passed_over() {
     assert!(path.exists());
 }
 
+/// For a person, but not for ever.
+#[tokio::test]
+async fn the_latest_damaged_notes_are_kept() {
+    let dir = TempDir::new().expect("makes a directory");
+    for n in 0..DAMAGED_MAX + 5 {
+        fs::write(dir.path().join(format!("{n:02}")), "no note").expect("writes");
+        let done = Ok(Released::default());
+        assert_eq!(drained(&dir, &[], done).await, 0);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let left: std::collections::BTreeSet<String> = fs::read_dir(dir.path())
+        .expect("lists")
+        .map(|entry| {
+            entry
+                .expect("reads")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    let wanted = (5..DAMAGED_MAX + 5).map(|n| format!("{DAMAGED}{n:02}"));
+    assert_eq!(left, wanted.collect());
+}
+
 /// An engine that takes every release; counts them.
 fn served(mut door: tokio::sync::mpsc::Receiver<Ask>) -> tokio::sync::watch::Receiver<usize> {
     let (count, counted) = tokio::sync::watch::channel(0);
