@@ -1,9 +1,10 @@
 //! The network configuration that the container runtime finds once pods can be served.
 //!
-//! Owns one file in the runtime's directory: it is put there in one step, made anew when what it should
-//! say has changed, and never removed: a daemon that is away is no reason to take a node for unready.
+//! Owns one file in the runtime's directory: it is put there in one step, made anew at a start when what it
+//! should say has changed, put back when somebody removes it, and never removed: a daemon that is away is no
+//! reason to take a node for unready. What others add to it meanwhile (a service mesh chains its plugin) stays.
 
-use crate::served::{insist, put};
+use crate::served::{keep, put};
 use ipam_engine::Handle;
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -43,20 +44,49 @@ enum ConflistError {
     Shape(&'static str),
 }
 
-/// Waits for the first address, then installs the configuration.
+/// Waits for the first address, then installs the configuration, and keeps it.
 pub async fn install(settings: Settings, engine: Handle) {
-    if !settings.dir.is_dir() {
-        let dir = settings.dir.display();
-        tracing::info!(%dir, "no such directory: no network configuration will be installed");
-        return;
-    }
     // An engine that has ended serves nobody.
     if engine.served().await.is_err() {
         return;
     }
     let file = settings.dir.join(&settings.name);
     let what = format!("installing the network configuration {}", file.display());
-    insist(&what, || renew(&settings, &file)).await;
+    let (mut installed, mut told) = (false, false);
+    keep(&what, || {
+        if !settings.dir.is_dir() {
+            if !told {
+                let dir = settings.dir.display();
+                tracing::info!(%dir, "no such directory: without it no network configuration is installed");
+            }
+            told = true;
+            return Ok(());
+        }
+        if installed && names_us(&file) {
+            return Ok(());
+        }
+        renew(&settings, &file)?;
+        (installed, told) = (true, false);
+        Ok(())
+    })
+    .await;
+}
+
+/// Whether it is there, and a configuration in which our plugin has a place.
+fn names_us(file: &Path) -> bool {
+    let text = fs::read_to_string(file);
+    let list = text
+        .ok()
+        .and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let plugins = list
+        .as_ref()
+        .and_then(|list| list.get("plugins")?.as_array());
+    plugins.is_some_and(|plugins| {
+        let mut kinds = plugins
+            .iter()
+            .filter_map(|plugin| plugin.get("type")?.as_str());
+        kinds.any(|kind| kind == PLUGIN)
+    })
 }
 
 /// Leaves a file that is right as it is.
@@ -194,6 +224,45 @@ mod tests {
         ] {
             assert!(render(text, &settings).is_err(), "{text}");
         }
+    }
+
+    /// The file or the whole directory, also one that was not there at the start; and what others add stays.
+    #[tokio::test]
+    async fn what_is_removed_comes_back() {
+        use ipam_engine::api::Request;
+        let top = tempfile::TempDir::new().expect("makes a directory");
+        let settings = settings(&top.path().join("net.d"));
+        let file = settings.dir.join(&settings.name);
+        let (engine, mut door) = Handle::new();
+        let installing = tokio::spawn(install(settings.clone(), engine));
+        let Some(Request::Served(reply)) = door.recv().await else {
+            panic!("not asked")
+        };
+        reply.send(()).expect("is waited for");
+        let until = async |so: &dyn Fn() -> bool| {
+            let begin = std::time::Instant::now();
+            while !so() {
+                assert!(begin.elapsed() < std::time::Duration::from_secs(10));
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let is_whole = || fs::read_to_string(&file).is_ok_and(|text| text == PLAIN);
+        fs::create_dir(&settings.dir).expect("makes it");
+        until(&is_whole).await;
+        fs::remove_file(&file).expect("removes");
+        until(&is_whole).await;
+        fs::write(&file, "").expect("empties");
+        until(&is_whole).await;
+        fs::remove_dir_all(&settings.dir).expect("removes");
+        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+        fs::create_dir(&settings.dir).expect("makes it");
+        until(&is_whole).await;
+        let chained = PLAIN.replacen("\"plugins\": [", "\"plugins\": [{\"type\": \"mesh\"},", 1);
+        assert_ne!(chained, PLAIN);
+        fs::write(&file, &chained).expect("writes");
+        tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+        assert_eq!(fs::read_to_string(&file).ok(), Some(chained));
+        installing.abort();
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub enum StartError {
     /// The kernel.
     #[error("opening a netlink socket")]
     Netlink(#[source] io::Error),
+    /// The thread of the metrics.
+    #[error("starting the thread that serves metrics")]
+    Scrapes(#[source] io::Error),
     /// The socket.
     #[error("opening the socket")]
     Socket(#[from] SocketError),
@@ -75,6 +78,7 @@ pub async fn live(config: Config, dropped: Dropped) -> Result<(), StartError> {
     let http = http_client(config.http);
     let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);
     let metrics = Arc::new(Metrics::new(start_state(&opened.loaded), Some(dropped))?);
+    metrics.watch_packets(host.clone());
     let ec2 = Ec2::new(config.ec2, http.clone(), site.clone());
     let imds = Imds::new(http, config.imds_timeout, site);
     let ports = Ports {
@@ -108,11 +112,11 @@ pub async fn live(config: Config, dropped: Dropped) -> Result<(), StartError> {
     let installing = tokio::spawn(conflist::install(config.conflist, engine.clone()));
     let scrapes = config
         .metrics
-        .map(|address| tokio::spawn(metrics::serve(address, metrics.clone(), engine.clone())));
+        .map(|address| metrics::begin(address, metrics.clone(), engine.clone()))
+        .transpose()
+        .map_err(StartError::Scrapes)?;
     let result = until_stopped(bound, engine, (metrics, host), engine_run, stop).await;
-    if let Some(scrapes) = scrapes {
-        scrapes.abort();
-    }
+    drop(scrapes);
     releases.abort();
     marking.abort();
     installing.abort();

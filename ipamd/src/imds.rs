@@ -101,7 +101,7 @@ impl Imds {
         match result {
             Ok(text) => Ok(Some(text.as_ref().trim().to_owned())),
             Err(error) if status_of(&error) == Some(404) => Ok(None),
-            Err(error) => Err(failed(path, crate::ec2::chain(&error))),
+            Err(error) => Err(failed(path, crate::report::with_causes(&error))),
         }
     }
 

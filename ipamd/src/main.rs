@@ -3,9 +3,10 @@
 
 use ipamd::args::{self, Command, HELP};
 use ipamd::config::{self, Config, Loaded, ProcessEnv, Severity};
-use ipamd::report::{EXIT_SETTINGS, check_config, check_config_json, last_words, lines};
+use ipamd::report::{
+    EXIT_SETTINGS, check_config, check_config_json, last_words, lines, with_causes,
+};
 use ipamd::{daemon, log, rpc};
-use std::error::Error;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Help => print!("{HELP}"),
-        Command::Version => println!("ipamd {}", env!("CARGO_PKG_VERSION")),
+        Command::Version => println!("ipamd {}", env!("IPAMD_VERSION")),
         Command::PrintConfigTable => print!("{}", config::markdown()),
         Command::CheckConfig { json } => return check(json),
         Command::Probe => return probe(),
@@ -109,19 +110,8 @@ fn start() -> ExitCode {
 }
 
 fn tell(loaded: &Loaded) {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ipamd");
+    tracing::info!(version = env!("IPAMD_VERSION"), "ipamd");
     for finding in &loaded.findings {
         tracing::warn!(setting = finding.setting, "{}", finding.text);
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

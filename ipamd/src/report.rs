@@ -2,6 +2,7 @@
 
 use crate::config::{Finding, InForce, Loaded, Severity};
 use serde::Serialize;
+use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -101,5 +102,50 @@ pub fn last_words(text: &str, termination_log: &Path) {
         .open(termination_log)
     {
         let _ = file.write_all(text.as_bytes());
+    }
+}
+
+/// An error and its causes, none of which is said twice: many errors have their cause's words in their own.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{words}")]
+    struct Layer {
+        words: &'static str,
+        #[source]
+        below: Option<Box<Self>>,
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let said = |words: [&'static str; 3]| {
+            let layers = words.into_iter().rev();
+            let top = layers.fold(None, |below, words| Some(Box::new(Layer { words, below })));
+            with_causes(&*top.expect("has layers"))
+        };
+        assert_eq!(said(["a", "b", "c"]), "a: b: c");
+        assert_eq!(
+            said(["opening: no room", "no room", "errno 28"]),
+            "opening: no room: errno 28"
+        );
+        assert_eq!(said(["x failed", "x failed", "y"]), "x failed: y");
+        assert_eq!(said(["x: y", "transport", "y"]), "x: y: transport");
     }
 }

@@ -1,8 +1,8 @@
 //! The marker beside the socket that says that pods could be served in this boot
 //! ([`ipam_proto::served`]).
 //!
-//! Owns that file and nothing else. It is never removed: another boot's, or another machine's, is told
-//! by the boot's id.
+//! Owns that file and nothing else. It is never removed, and put back if somebody else removes it: another
+//! boot's, or another machine's, is told by the boot's id.
 
 use ipam_engine::Handle;
 use ipam_proto::served::{Marker, path};
@@ -12,9 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Between two tries to write a file: from here, doubled up to there. A full disk is mended by people.
-const PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often a file is looked at: whether it is there, and while it can't be written (a full disk is mended by
+/// people).
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the marker is, and what it must say.
 #[derive(Clone, Debug)]
@@ -43,12 +43,15 @@ impl Place {
         text.is_ok_and(|text| Marker::parse(&text).as_ref() == Some(&self.marker))
     }
 
-    /// Waits for the first address, then leaves the marker.
+    /// Waits for the first address, then leaves the marker, and keeps it.
     pub async fn mark(self, engine: Handle) {
         // An engine that has ended serves nobody.
-        if engine.served().await.is_ok() && !self.is_marked() {
+        if engine.served().await.is_ok() {
             let what = format!("writing {}", self.file.display());
-            insist(&what, || {
+            keep(&what, || {
+                if self.is_marked() {
+                    return Ok(());
+                }
                 put(&self.file, self.marker.to_string().as_bytes())
             })
             .await;
@@ -56,13 +59,19 @@ impl Place {
     }
 }
 
-/// Does it, again and again in growing steps, and tells each failure.
-pub(crate) async fn insist(what: &str, mut act: impl FnMut() -> io::Result<()>) {
-    let mut pause = PAUSE;
-    while let Err(error) = act() {
-        tracing::warn!(%error, "{what} failed; next try in {pause:?}");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+/// Does it again and again, for as long as it is polled: what is done already costs a look. Each other
+/// failure is told.
+pub(crate) async fn keep(what: &str, mut act: impl FnMut() -> io::Result<()>) {
+    let mut told = None;
+    loop {
+        let failure = act().err().map(|error| error.to_string());
+        if let Some(error) = &failure
+            && told != failure
+        {
+            tracing::warn!(error, "{what} failed; it is tried again every {LOOK:?}");
+        }
+        told = failure;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -98,6 +107,14 @@ mod tests {
     use super::*;
     use ipam_engine::api::Request;
 
+    async fn until(so: impl Fn() -> bool) {
+        let begin = std::time::Instant::now();
+        while !so() {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_marker_is_left_when_the_engine_says_so_and_holds_for_one_boot() {
         let dir = tempfile::TempDir::new().expect("makes a directory");
@@ -110,8 +127,11 @@ mod tests {
         };
         assert!(!place.is_marked());
         reply.send(()).expect("is waited for");
-        marking.await.expect("ends");
-        assert!(place.is_marked());
+        until(|| place.is_marked()).await;
+        // What somebody removes comes back.
+        fs::remove_file(dir.path().join("ipamd.sock.served")).expect("removes");
+        until(|| place.is_marked()).await;
+        marking.abort();
         assert!(!Place::beside(&socket, "kernel", "second").is_marked());
         assert!(!Place::beside(&socket, "other", "first").is_marked());
         assert_eq!(fs::read_dir(&dir).expect("reads").count(), 1);

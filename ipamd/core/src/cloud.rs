@@ -47,6 +47,8 @@ pub enum ErrorClass {
     Implausible,
     /// Anything else that EC2 refuses.
     Other,
+    /// Never sent: this node lacks something for it. EC2 has no part in it.
+    Unsent,
 }
 
 impl ErrorClass {

@@ -49,6 +49,26 @@ pub struct Released {
     pub addresses: Vec<IpAddr>,
     /// Its rules in the pod's namespace.
     pub pod_rules: Vec<Rule>,
+    /// Where its addresses came from.
+    pub origin: Origin,
+}
+
+/// Where a lease's addresses come from, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// EC2's id of the ENI; empty if it is not known.
+    pub eni: String,
+    /// The pool: network card, family and kind of block, as in `card0/ipv4/prefix`.
+    pub pool: String,
+}
+
+/// A lease: what to wire.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// See [`PodWiring`].
+    pub wiring: PodWiring,
+    /// Where its addresses come from.
+    pub origin: Origin,
 }
 
 /// A runtime tells which attachments of a network are still there (CNI GC).
@@ -116,6 +136,9 @@ pub struct Status {
     /// Pods can be served, or could at some time in this boot. A node that is merely full is no
     /// worse than it was.
     pub served: bool,
+    /// The label of what keeps the pool from what it is to have, if something does: a pod that comes now, or
+    /// soon, may get nothing.
+    pub degraded: Option<&'static str>,
     /// The words.
     pub message: String,
 }
@@ -246,7 +269,7 @@ pub struct BlockSnapshot {
 #[derive(Debug)]
 pub enum Request {
     /// See [`Allocate`]. A dropped receiver withdraws the request.
-    Allocate(Allocate, oneshot::Sender<Result<PodWiring, Refusal>>),
+    Allocate(Allocate, oneshot::Sender<Result<Leased, Refusal>>),
     /// See [`Release`].
     Release(Release, oneshot::Sender<Result<Released, Refusal>>),
     /// CNI CHECK.
@@ -288,6 +311,14 @@ impl Handle {
     /// # Errors
     /// See [`RefusalKind`].
     pub async fn allocate(&self, request: Allocate) -> Result<PodWiring, Refusal> {
+        Ok(self.lease(request).await?.wiring)
+    }
+
+    /// The same, with where the addresses come from.
+    ///
+    /// # Errors
+    /// See [`RefusalKind`].
+    pub async fn lease(&self, request: Allocate) -> Result<Leased, Refusal> {
         self.ask(|reply| Request::Allocate(request, reply)).await?
     }
 

@@ -19,8 +19,8 @@ mod snapshot;
 pub mod task;
 
 pub use api::{
-    Allocate, Collect, Collected, EniSnapshot, Handle, Refusal, RefusalKind, Release, Released,
-    Snapshot, Status,
+    Allocate, Collect, Collected, EniSnapshot, Handle, Leased, Origin, Refusal, RefusalKind,
+    Release, Released, Snapshot, Status,
 };
 pub use notice::{LostPod, Notice, Severity};
 pub use notices::Told;

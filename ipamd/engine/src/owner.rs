@@ -305,7 +305,9 @@ impl Owner {
                     }
                     None => self.asking_subnets = false,
                 }
-                log::call(&action, result.as_ref().err());
+                let eni = action.handle().and_then(|handle| self.store.eni(handle));
+                let eni = eni.and_then(|eni| eni.id.as_ref()).map(ToString::to_string);
+                log::call(&action, eni.as_deref(), &result);
                 let names = self.names(&action);
                 let error = result.as_ref().err().cloned();
                 let trusted = self.memory.trusted();

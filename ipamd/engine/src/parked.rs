@@ -1,15 +1,14 @@
 //! ADDs that wait for an address, first come, first served.
 
-use crate::api::{Allocate, Refusal, RefusalKind};
+use crate::api::{Allocate, Leased, Refusal, RefusalKind};
 use ipam_core::plan::Note;
-use ipam_core::wiring::PodWiring;
 use ipam_core::{AttachmentKey, Timestamp};
 use mutant::mutant;
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 /// The answer to an ADD.
-pub(crate) type Reply = oneshot::Sender<Result<PodWiring, Refusal>>;
+pub(crate) type Reply = oneshot::Sender<Result<Leased, Refusal>>;
 
 /// An ADD that waits.
 #[derive(Debug)]

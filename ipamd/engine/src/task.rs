@@ -76,6 +76,16 @@ pub enum CleanedUp {
     Tagged(EniTag),
 }
 
+impl CleanedUp {
+    /// For a person, in a log.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Tagged(_) => "tagged",
+        }
+    }
+}
+
 /// Adapters end every call by themselves; this is for one that does not.
 const BACKSTOP: Duration = Duration::from_secs(60);
 
@@ -184,7 +194,10 @@ async fn clean_up(cloud: &dyn Cloud, what: CleanUp) -> Outcome {
             .await
             .unwrap_or_else(|_| Err(no_answer()));
         let stop = result.as_ref().is_err_and(|error| {
-            matches!(error.class, ErrorClass::Throttled | ErrorClass::Unreachable)
+            matches!(
+                error.class,
+                ErrorClass::Throttled | ErrorClass::Unreachable | ErrorClass::Unsent
+            )
         });
         done.push((eni, name, result));
         if stop {

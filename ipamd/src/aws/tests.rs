@@ -43,7 +43,7 @@ async fn ask(settings: Http, endpoint: &str) -> String {
         .describe_vpcs()
         .send()
         .await;
-    crate::ec2::chain(&answer.expect_err("nobody answers well"))
+    crate::report::with_causes(&answer.expect_err("nobody answers well"))
 }
 
 #[tokio::test]

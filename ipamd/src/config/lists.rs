@@ -8,14 +8,21 @@ use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Amazon's CNI takes at most four characters and refuses the names of other links.
+/// How the kernel, systemd and distributions call links with a network behind them
+/// (systemd.net-naming-scheme(7)): one with such a name may be the primary ENI.
+const OTHERS: [&str; 16] = [
+    "eth", "eno", "ens", "enp", "enx", "enX", "enP", "enc", "wlan", "wlp", "lo", "vlan", "bond",
+    "team", "docker", "veth",
+];
+
+/// Amazon's CNI takes at most four characters and refuses the names of some other links.
 pub(super) fn veth_prefix(read: &mut Reader<'_>) -> String {
     const NAME: &str = "AWS_VPC_K8S_CNI_VETHPREFIX";
     let prefix = read.text_or_default(NAME);
     let wrong = if prefix.len() > 4 {
         "is longer than 4 characters"
-    } else if matches!(prefix.as_str(), "eth" | "vlan" | "lo") {
-        "is how other links are called"
+    } else if OTHERS.iter().any(|other| are_mixed_up(&prefix, other)) {
+        "is how other links are called: the primary ENI's would be taken for a pod's"
     } else if !prefix
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
@@ -27,6 +34,11 @@ pub(super) fn veth_prefix(read: &mut Reader<'_>) -> String {
     let text = format!("\"{}\" {wrong}", prefix.escape_debug());
     read.tell(Severity::Refusal, NAME, text);
     "eni".into()
+}
+
+/// Whether a link whose name begins with `other` may begin with `prefix`.
+fn are_mixed_up(prefix: &str, other: &str) -> bool {
+    other.starts_with(prefix) || prefix.starts_with(other)
 }
 
 /// IPv6 and unreadable entries are skipped, as Amazon's CNI does.
@@ -51,6 +63,17 @@ pub(super) fn v4_nets(read: &mut Reader<'_>, name: &str) -> Vec<IpNet> {
         }
     }
     nets
+}
+
+/// Everything is two halves: the kernel knows a rule for all destinations by having none, and so would take
+/// it for a rule of no service.
+pub(super) fn services(read: &mut Reader<'_>) -> Vec<IpNet> {
+    let nets = v4_nets(read, "AWS_EXTERNAL_SERVICE_CIDRS");
+    let halves = |net: IpNet| match net.subnets(1) {
+        Ok(halves) if net.prefix_len() == 0 => halves.collect(),
+        _ => vec![net],
+    };
+    nets.into_iter().flat_map(halves).collect()
 }
 
 /// Explicit subnets go before discovery by tag. An id that EC2 could not have made is a refusal: new

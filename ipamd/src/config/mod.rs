@@ -100,6 +100,8 @@ pub struct Host {
     pub node_port: bool,
     /// How translated source ports are chosen.
     pub snat_ports: SnatPorts,
+    /// Pods may send from their own addresses alone.
+    pub source_check: bool,
 }
 
 /// All settings.
@@ -205,7 +207,7 @@ fn engine(read: &mut Reader<'_>) -> Settings {
         snat: !read.flag("AWS_VPC_K8S_CNI_EXTERNALSNAT"),
         snat_exclude: lists::v4_nets(read, "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
         mark: mark::connmark(read),
-        services: lists::v4_nets(read, "AWS_EXTERNAL_SERVICE_CIDRS"),
+        services: lists::services(read),
         add_timeout: millis(read.number("IPAMD_ADD_TIMEOUT_MS", 1..=LONGEST_MS), 30_000),
         security_groups: lists::security_groups(read),
         provisioning: !read.flag("DISABLE_NETWORK_RESOURCE_PROVISIONING"),
@@ -313,6 +315,7 @@ fn host(read: &mut Reader<'_>) -> Host {
             "none" => SnatPorts::Kept,
             _ => SnatPorts::FullyRandom,
         },
+        source_check: read.flag("IPAMD_SOURCE_CHECK"),
     }
 }
 

@@ -114,6 +114,7 @@ pub(super) const OURS: &[Knob] = &[
     knob("IPAMD_MAX_PODS", "", Number("pods, 1 or more"), Works, "The kubelet's `maxPods`; by instance type if not set."),
     knob("IPAMD_SUBNET_IDS", "", Text("subnet ids, commas between"), Works, "Subnets of new ENIs, whatever their tags; those of another zone are passed over. For shared VPCs, where the owner's tags can't be seen."),
     knob("IPAMD_ENI_SUBNET", "", Text("a subnet id"), Works, "The same for one subnet, without asking EC2 about it; `IPAMD_SUBNET_IDS` goes before it."),
+    knob("IPAMD_SOURCE_CHECK", "true", Bool, Works, "Drop what pods send from addresses that are not theirs (`NET_RAW` lets them), and their redirects and router advertisements; counted in `ipamd_pod_packets_dropped_total`. Off for pods that route for others."),
     knob("IPAMD_ENI_SECURITY_GROUPS", "", Text("security group ids, commas between"), Works, "Security groups of new ENIs; the primary ENI's if not set."),
     knob("IPAMD_EC2_TIMEOUT_MS", "", Number("milliseconds, 100 to 600000"), Works, "Time limit of one EC2 call; goes before `HTTP_TIMEOUT`."),
     knob("IPAMD_IMDS_TIMEOUT_MS", "5000", Number("milliseconds, 100 to 600000"), Works, "Time limit of one look at the instance metadata."),

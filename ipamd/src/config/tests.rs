@@ -161,6 +161,10 @@ fn what_would_change_the_datapath_is_refused() {
         ("AWS_VPC_K8S_CNI_VETHPREFIX", "vlan"),
         ("AWS_VPC_K8S_CNI_VETHPREFIX", "lo"),
         ("AWS_VPC_K8S_CNI_VETHPREFIX", "a/b"),
+        ("AWS_VPC_K8S_CNI_VETHPREFIX", "ens"),
+        ("AWS_VPC_K8S_CNI_VETHPREFIX", "en"),
+        ("AWS_VPC_K8S_CNI_VETHPREFIX", "eth0"),
+        ("AWS_VPC_K8S_CNI_VETHPREFIX", "enX"),
         ("IP_COOLDOWN_PERIOD", "-1"),
         ("IP_COOLDOWN_PERIOD", "half"),
     ];
@@ -248,6 +252,10 @@ fn lists_and_tags_skip_what_they_must() {
         ),
         ("IPAMD_ENI_SECURITY_GROUPS", "sg-1, sg-2"),
     ]);
+    let everything = load(&[("AWS_EXTERNAL_SERVICE_CIDRS", "0.0.0.0/0,192.0.2.0/24")]);
+    let services = everything.config.engine.services.iter();
+    let services: Vec<String> = services.map(ToString::to_string).collect();
+    assert_eq!(services, ["0.0.0.0/1", "128.0.0.0/1", "192.0.2.0/24"]);
     let nets: Vec<String> = loaded
         .config
         .engine

@@ -1,12 +1,13 @@
 //! From an SDK error to the engine's: was it answered, sent, or never sent?
 
+use crate::report::with_causes;
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use hyper_util::client::legacy::Error as ClientError;
 use ipam_core::cloud::classify;
 use ipam_core::cloud::{CloudError, ErrorClass};
 use std::error::Error;
-use std::fmt::Write as _;
+use std::io;
 
 /// Longer messages are cut: the whole of a refused ADD must stay readable.
 const MESSAGE_MAX: usize = 400;
@@ -23,14 +24,20 @@ where
             let words = meta
                 .message()
                 .filter(|words| !words.trim().is_empty())
-                .map_or_else(|| chain(error), str::to_owned);
+                .map_or_else(|| with_causes(error), str::to_owned);
             answered(action, meta.code(), &words, answer.raw().status().as_u16())
         }
-        SdkError::ResponseError(answer) => {
-            answered(action, None, &chain(error), answer.raw().status().as_u16())
-        }
+        SdkError::ResponseError(answer) => answered(
+            action,
+            None,
+            &with_causes(error),
+            answer.raw().status().as_u16(),
+        ),
         SdkError::ConstructionFailure(_) => own(action, ErrorClass::Other, "NotSent", error),
         SdkError::TimeoutError(_) => own(action, ErrorClass::UnknownOutcome, "Timeout", error),
+        SdkError::DispatchFailure(_) if lacks_descriptors(error) => {
+            own(action, ErrorClass::Unsent, "TooManyOpenFiles", error)
+        }
         SdkError::DispatchFailure(dispatch) => {
             let (class, code) = if dispatch.is_user() {
                 (ErrorClass::Unreachable, "ClientSetup")
@@ -75,7 +82,7 @@ fn own(action: &'static str, class: ErrorClass, code: &str, error: &dyn Error) -
         action,
         class,
         code: code.into(),
-        message: shorten(&chain(error), MESSAGE_MAX),
+        message: shorten(&with_causes(error), MESSAGE_MAX),
     }
 }
 
@@ -95,21 +102,22 @@ fn shorten(message: &str, most: usize) -> String {
     }
 }
 
-/// An error and its causes, each said once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut last = text.clone();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !last.contains(&words) {
-            // Writing to a string can't fail.
-            let _ = write!(text, ": {words}");
+/// Whether the request was never made since this process, or the machine, has no descriptor left: that is not
+/// EC2's doing.
+fn lacks_descriptors(error: &(dyn Error + 'static)) -> bool {
+    /// `EMFILE` and `ENFILE`
+    const LACKING: [i32; 2] = [24, 23];
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let code = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
+        if code.is_some_and(|code| LACKING.contains(&code)) {
+            return true;
         }
-        last = words;
-        next = cause.source();
+        next = error.source();
     }
-    text
+    false
 }
 
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {

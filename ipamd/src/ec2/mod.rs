@@ -16,8 +16,6 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use failure::chain;
-
 use crate::aws::{self, Site};
 use crate::config;
 use aws_sdk_ec2::Client;

@@ -34,6 +34,10 @@ impl KernelNet {
             let table = nft::EGRESS_TABLE;
             found.push(format!("nftables tables {table} are not as they were made"));
         }
+        if self.lacks_source_check(&state).await {
+            let table = nft::SOURCES_TABLE;
+            found.push(format!("nftables table inet {table} is not as it was made"));
+        }
         found.extend(failure());
         found
     }
@@ -42,6 +46,13 @@ impl KernelNet {
 impl Node for KernelNet {
     fn lacking(&self) -> Fut<'_, Vec<String>> {
         Box::pin(self.what_lacks())
+    }
+
+    fn trouble(&self) -> Fut<'_, Option<String>> {
+        Box::pin(async {
+            let state = self.state.lock().await;
+            state.failure.as_ref().map(ToString::to_string)
+        })
     }
 
     fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>> {

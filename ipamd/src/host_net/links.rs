@@ -67,7 +67,8 @@ fn question(attributes: Vec<LinkAttribute>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-async fn all(netlink: &Netlink) -> Result<Vec<LinkMessage>, Refused> {
+/// Every link.
+pub(super) async fn all(netlink: &Netlink) -> Result<Vec<LinkMessage>, Refused> {
     let messages = netlink.dump(question(Vec::new())).await?;
     Ok(messages.into_iter().filter_map(link).collect())
 }
@@ -167,10 +168,10 @@ pub(super) fn read(message: &LinkMessage) -> Option<(Mac, Link)> {
             LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::LinkInfo(infos) if stacked(infos) => return None,
-            LinkAttribute::AfSpecUnspec(specs) => link.rp_filter = rp_filter(specs),
             _ => {}
         }
     }
+    link.rp_filter = inet_conf(message).map(|conf| conf.rp_filter);
     Some((Mac(mac?), link))
 }
 
@@ -181,14 +182,21 @@ fn stacked(infos: &[LinkInfo]) -> bool {
     })
 }
 
-fn rp_filter(specs: &[AfSpecUnspec]) -> Option<i32> {
-    specs.iter().find_map(|spec| match spec {
-        AfSpecUnspec::Inet(specs) => specs.iter().find_map(|spec| match spec {
-            AfSpecInet::DevConf(conf) => Some(conf.rp_filter),
+/// The link's settings of IPv4, if it has any.
+pub(super) fn inet_conf(message: &LinkMessage) -> Option<InetDevConf> {
+    let mut specs = message.attributes.iter().filter_map(|attribute| {
+        let LinkAttribute::AfSpecUnspec(specs) = attribute else {
+            return None;
+        };
+        specs.iter().find_map(|spec| match spec {
+            AfSpecUnspec::Inet(specs) => specs.iter().find_map(|spec| match spec {
+                AfSpecInet::DevConf(conf) => Some(*conf),
+                _ => None,
+            }),
             _ => None,
-        }),
-        _ => None,
-    })
+        })
+    });
+    specs.next()
 }
 
 /// Makes an ENI's link what it must be: MTU, up, its address, `rp_filter`.

@@ -1,7 +1,7 @@
 //! The engine's `HostNet` port on the node's kernel: links, rules, routes by netlink, NAT by `nft`.
 //!
 //! Owns what the wiring names and nothing else: rules of our priorities and shapes, the ENIs' own
-//! tables, the nftables table `ipamd`, pods' links and host routes that the engine names. Other
+//! tables, nftables tables, pods' links and host routes that the engine names. Other
 //! programs' rules, tables and links are never touched.
 
 mod conntrack;
@@ -14,7 +14,9 @@ mod nft;
 mod reroute;
 mod routes;
 mod rules;
+mod settings;
 mod six;
+mod sources;
 mod stray;
 mod sweep;
 mod truce;
@@ -32,6 +34,7 @@ use netlink_packet_route::link::LinkMessage;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Mutex;
 
 /// The kernel of the network namespace in which it was opened.
@@ -43,6 +46,10 @@ pub struct KernelNet {
     state: Mutex<State>,
     /// The ENIs' links as they were wired last: index and MTU. For the monitor, which must not wait.
     enis: std::sync::Mutex<BTreeMap<u32, u32>>,
+    /// The kernel's settings that the last wiring needs.
+    watched: std::sync::Mutex<Vec<settings::Setting>>,
+    /// Whether pods' sources are checked, for the metrics.
+    sources_checked: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +63,10 @@ struct State {
     nat: nft::Kept,
     /// Egress of the other family.
     egress: nft::Kept,
+    /// What pods may send.
+    sources: nft::Kept,
+    /// Why pods' sources could not be checked the last time.
+    unchecked: Option<String>,
     /// What becomes of stray packets, as it was made last.
     strays: Option<stray::Strays>,
     /// The routes in main through the primary ENI that somebody made, as long as its link is up: the kernel
@@ -66,7 +77,7 @@ struct State {
 impl State {
     /// How often tables were replaced.
     fn replaced(&self) -> u64 {
-        self.nat.replaced() + self.egress.replaced()
+        self.nat.replaced() + self.egress.replaced() + self.sources.replaced()
     }
 }
 
@@ -81,6 +92,8 @@ impl KernelNet {
             settings,
             state: Mutex::default(),
             enis: std::sync::Mutex::default(),
+            watched: std::sync::Mutex::default(),
+            sources_checked: AtomicBool::default(),
         })
     }
 
@@ -157,7 +170,10 @@ impl KernelNet {
         let mut present = Vec::new();
         for eni in &wiring.enis {
             match links.get(&eni.mac) {
-                None => applied.missing.push(eni.mac),
+                None => {
+                    applied.missing.push(eni.mac);
+                    failure = failure.or(self.taken_for_a_pods(eni.mac).await);
+                }
                 Some(link) => match links::set_up(&self.netlink, link, eni).await {
                     Ok(()) => present.push((eni, link)),
                     Err(error) => failure = failure.or(Some(error)),
@@ -176,6 +192,7 @@ impl KernelNet {
         failure = failure.or(take_in(&mut applied, found));
         let names: Vec<&str> = present.iter().map(|(_, link)| link.name.as_str()).collect();
         let strays = stray::Strays::wanted(wiring, &names);
+        failure = failure.or(self.keep_settings(wiring, &names).err());
         // After the links: bringing one up or giving it an address changes routes.
         let seen = routes::all(&self.netlink).await.map_err(doing)?;
         let primary_link = present.iter().find(|(eni, _)| eni.primary);
@@ -207,10 +224,24 @@ impl KernelNet {
         failure = failure.or(done.err());
         let done = self.six(wiring, primary, state, suspect).await;
         failure = failure.or(done.err());
+        self.check_sources(wiring, state, suspect).await;
         match failure {
             Some(error) => Err(error),
             None => Ok(applied),
         }
+    }
+
+    /// An ENI's link whose name begins as pods' links do would be left out of everything.
+    async fn taken_for_a_pods(&self, mac: Mac) -> Option<HostNetError> {
+        let all = links::of_pods(&self.netlink, |name| self.is_pods(name)).await;
+        let (name, _) = all.ok()?.into_iter().find(|(_, found)| *found == mac)?;
+        let prefix = &self.settings.veth_prefix;
+        Some(HostNetError {
+            what: format!("wiring the ENI {mac}"),
+            cause: format!(
+                "its link {name} is named as pods' links are (AWS_VPC_K8S_CNI_VETHPREFIX is \"{prefix}\")"
+            ),
+        })
     }
 
     /// Translation and marks.

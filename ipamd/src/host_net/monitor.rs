@@ -3,6 +3,7 @@
 
 use super::netlink::Netlink;
 use super::nft::Events;
+use super::settings::Setting;
 use super::truce::Truce;
 use super::{KernelNet, links, routes, rules, stray};
 use ipam_engine::Handle;
@@ -22,6 +23,8 @@ use futures_util::StreamExt;
 
 /// After a repair that failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The kernel's settings are looked at so often.
+const GLANCE: Duration = Duration::from_secs(1);
 /// Everything is compared again so often, for what no event told of.
 const LOOK: Duration = Duration::from_secs(60);
 /// Receive buffer, bytes: some thousand events.
@@ -61,8 +64,12 @@ pub fn watch(
             repair: None,
             look: Instant::now() + LOOK,
             truce: Truce::default(),
+            amiss: Vec::new(),
         };
+        let mut glance = tokio::time::interval(GLANCE);
+        glance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         monitor.learn_names().await;
+        monitor.net.harden_all().await;
         loop {
             let due = monitor.repair.unwrap_or(monitor.look);
             tokio::select! {
@@ -82,6 +89,7 @@ pub fn watch(
                         tables = None;
                     }
                 },
+                _ = glance.tick() => monitor.glance(),
                 () = sleep_until(due) => {
                     if !monitor.restore().await {
                         return;
@@ -112,6 +120,8 @@ struct Monitor {
     /// When to do so in any case.
     look: Instant,
     truce: Truce,
+    /// Settings of the kernel that were wrong when they were last looked at.
+    amiss: Vec<Setting>,
 }
 
 impl Monitor {
@@ -129,10 +139,18 @@ impl Monitor {
     /// One message. `false`: the engine has ended.
     async fn take(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> bool {
         let event = match message.payload {
-            NetlinkPayload::InnerMessage(message) => self.read(message),
+            NetlinkPayload::InnerMessage(message) => {
+                if let RouteNetlinkMessage::NewLink(link) = &message
+                    && links::name(link).is_some_and(|name| self.net.is_pods(name))
+                {
+                    self.net.harden(link).await;
+                }
+                self.read(message)
+            }
             NetlinkPayload::Overrun(_) => {
                 tracing::warn!("kernel events were lost; looking again");
                 self.learn_names().await;
+                self.net.harden_all().await;
                 self.repair_soon();
                 Some(KernelEvent::Overrun)
             }
@@ -251,6 +269,15 @@ impl Monitor {
         if in_eni_table || stray::is_ours(message) {
             self.repair_soon();
         }
+    }
+
+    /// What can't be put right is not tried again for the same look.
+    fn glance(&mut self) {
+        let amiss = self.net.amiss();
+        if amiss != self.amiss && !amiss.is_empty() {
+            self.repair_soon();
+        }
+        self.amiss = amiss;
     }
 
     fn repair_soon(&mut self) {

@@ -3,9 +3,11 @@
 //! Owns the tables called [`TABLE`] and [`EGRESS_TABLE`] and touches no other, and sees whether they are
 //! as they were made. What is in them is text, made elsewhere.
 
+mod counter;
 mod events;
 mod v4;
 
+pub(super) use counter::packets;
 pub(super) use events::Events;
 pub(super) use v4::not_pods;
 
@@ -25,6 +27,8 @@ use tokio::time::timeout;
 pub(super) const TABLE: &str = "ipamd";
 /// Our tables of egress, in each family.
 pub(super) const EGRESS_TABLE: &str = "ipamd_egress";
+/// Our table of what pods may send.
+pub(super) const SOURCES_TABLE: &str = "ipamd_sources";
 /// `nft` takes some milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -55,6 +59,11 @@ impl Kept {
     /// How often they were replaced.
     pub(super) const fn replaced(&self) -> u64 {
         self.replaced
+    }
+
+    /// Whether they were made, and not found wanting since.
+    pub(super) const fn is_made(&self) -> bool {
+        self.script.is_some()
     }
 
     /// Whether these tables are as they were made.
@@ -111,11 +120,17 @@ async fn look(nft: &Path, tables: &[(&str, &str)]) -> Result<String, HostNetErro
     Ok(normal(&text))
 }
 
-/// Rules keep their order; elements, which have none in the kernel, are sorted.
+/// Rules keep their order; elements, which have none in the kernel, are sorted. Those of a set that packets
+/// fill are left out: they come and go by themselves.
 fn normal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut elements: Option<Vec<&str>> = None;
+    let mut by_packets = false;
     for line in text.lines().map(str::trim) {
+        if line.starts_with("set ") || line.starts_with("map ") {
+            by_packets = false;
+        }
+        by_packets |= line.starts_with("flags dynamic");
         if line.starts_with("elements = {") {
             elements = Some(Vec::new());
         }
@@ -136,6 +151,7 @@ fn normal(text: &str) -> String {
         }
         if line.ends_with('}')
             && let Some(mut list) = elements.take()
+            && !by_packets
         {
             list.sort_unstable();
             out.push_str(&list.join("\n"));
@@ -197,5 +213,20 @@ mod tests {
         assert_ne!(one, table("10.0.0.1 : jump a", "x\ny"));
         assert_ne!(one, table("10.0.0.2 : jump a, 10.0.0.1 : jump b", "x\ny"));
         assert_ne!(one, table("10.0.0.2 : jump a, 10.0.0.1 : jump a", "y\nx"));
+    }
+
+    #[test]
+    fn what_packets_put_into_a_set_is_no_change() {
+        let table = |elements: &str, flags: &str| {
+            normal(&format!(
+                "table inet t {{\n set a {{\n  flags {flags}\n{elements} }}\n set b {{\n  flags \
+                 interval\n  elements = {{ 10.0.0.1 }}\n }}\n}}\n"
+            ))
+        };
+        let one = "  elements = { 7 limit rate over 20/second expires 4s,\n    8 expires 3s }\n";
+        let flags = "dynamic,timeout";
+        assert_eq!(table(one, flags), table("", flags));
+        assert!(table(one, flags).contains("10.0.0.1"));
+        assert_ne!(table(one, "interval"), table("", "interval"));
     }
 }

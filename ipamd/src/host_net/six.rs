@@ -1,8 +1,9 @@
 //! IPv6 forwarding, and egress of the family that pods have no address of.
 //!
 //! Egress is a table of its own for each family, replaced as a whole in one transaction: what comes
-//! from the node-local range leaves with the node's address, and nobody opens a connection to such an
-//! address through the node. One rule for all pods.
+//! from the node-local range leaves with the node's address, and nobody sends to such an address through the
+//! node but in answer (what belongs to no connection is not new to the kernel either: a SYN-ACK or RST out of
+//! the blue). One rule for all pods.
 
 use super::netlink::Refused;
 use super::{KernelNet, State, nft};
@@ -92,7 +93,7 @@ fn script(egress: &[Egress], nat: &Nat) -> String {
             "table {family} {TABLE} {{\n\
              \x20chain forward {{\n\
              \x20 type filter hook forward priority filter; policy accept;\n\
-             \x20 {family} daddr {range} ct state new reject\n\
+             \x20 {family} daddr {range} ct state != {{ established, related }} reject\n\
              \x20}}\n\
              \x20chain postrouting {{\n\
              \x20 type nat hook postrouting priority srcnat; policy accept;\n\
@@ -123,7 +124,9 @@ mod tests {
             ),
             "{v4}"
         );
-        assert!(v4.contains("ip daddr 169.254.172.0/22 ct state new reject"));
+        assert!(
+            v4.contains("ip daddr 169.254.172.0/22 ct state != { established, related } reject")
+        );
         assert!(!v4.contains("table ip6 ipamd_egress {"));
     }
 }

@@ -7,6 +7,8 @@
 //! Names beginning with `awscni_` are those of Amazon's VPC CNI, where ours mean the same, so that
 //! dashboards carry over; all others begin with `ipamd_`.
 
+mod guests;
+mod packets;
 mod pool;
 mod ports;
 mod serve;
@@ -14,18 +16,20 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use packets::PodPackets;
 pub use ports::{Metered, MeteredStore};
-pub use serve::serve;
+pub use serve::{Serving, begin};
 
 use crate::log::Dropped;
 use ipam_engine::ports::CloudError;
+use packets::Packets;
 use pool::Pool;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// EC2's error codes are its own to invent: beyond so many, the rest is `other`.
@@ -50,6 +54,7 @@ pub struct MetricsError(#[from] prometheus::Error);
 pub struct Metrics {
     registry: Registry,
     pool: Pool,
+    packets: Packets,
     adds: IntCounterVec,
     add_failures: IntCounterVec,
     add_seconds: HistogramVec,
@@ -146,8 +151,8 @@ impl Metrics {
     pub fn new(start: &str, dropped: Option<Dropped>) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let make = Maker(&registry);
-        make.gauges("ipamd_build_info", "The version; always 1.", &["version"])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        make.gauges("ipamd_build_info", "The version, and the commit if it is known; always 1.", &["version", "commit"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), env!("IPAMD_COMMIT")]).set(1);
         make.gauges("ipamd_start_info", "What the stored state was like at the start; always 1.", &["state"])?
             .with_label_values(&[start]).set(1);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -155,6 +160,7 @@ impl Metrics {
             .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
         let metrics = Self {
             pool: Pool::new(&make)?,
+            packets: Packets::new(&make)?,
             adds: make.counters("ipamd_adds_total", "ADDs answered.", &["result"])?,
             add_failures: make.counters("ipamd_add_failures_total", "ADDs refused, by the cause that the pod was told.", &["cause"])?,
             add_seconds: make.times_by("ipamd_add_seconds", "Time from an ADD's arrival to its answer.", ADD_BUCKETS, "result")?,
@@ -179,6 +185,11 @@ impl Metrics {
             registry,
         };
         Ok(metrics)
+    }
+
+    /// From now on pods' packets are counted there.
+    pub fn watch_packets(&self, source: Arc<dyn PodPackets>) {
+        self.packets.begin(source);
     }
 
     /// An ADD was answered; `refused` is the cause's label.
@@ -266,6 +277,7 @@ impl Metrics {
     /// Everything, as Prometheus reads it (text format 0.0.4).
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
+        self.packets.see();
         let lost = self.dropped.as_ref().map_or(0, Dropped::lines);
         self.log_lines
             .inc_by(lost.saturating_sub(self.log_lines.get()));

@@ -9,6 +9,7 @@ use serde::Serialize;
 #[derive(Debug)]
 pub(super) struct Pool {
     ready: IntGauge,
+    degraded: IntGaugeVec,
     addresses: IntGaugeVec,
     address_limit: IntGauge,
     max_pods: IntGauge,
@@ -58,6 +59,7 @@ impl Pool {
     pub(super) fn new(make: &Maker<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
             ready: make.gauge("ipamd_ready", "1 if ADDs can be served.")?,
+            degraded: make.gauges("ipamd_degraded", "1 while something keeps the pool from what it is to have: a pod that comes may get nothing.", &["cause"])?,
             addresses: make.gauges("ipamd_addresses", "Addresses for pods: assigned, available, cooling (released a moment ago), held (in use by nobody known).", &["state"])?,
             address_limit: make.gauge("ipamd_address_limit", "Addresses that the instance can have at its settings.")?,
             max_pods: make.gauge("ipamd_max_pods", "Pods for which the pool grows at most.")?,
@@ -89,6 +91,10 @@ impl Pool {
     pub(super) fn see(&self, pool: &Snapshot) {
         let totals = pool.totals;
         self.ready.set(pool.status.ready.into());
+        self.degraded.reset();
+        if let Some(cause) = pool.status.degraded {
+            self.degraded.with_label_values(&[cause]).set(1);
+        }
         for (state, n) in [
             ("assigned", totals.used),
             ("available", totals.free),

@@ -61,6 +61,7 @@ fn snapshot() -> Snapshot {
         status: Status {
             ready: true,
             served: true,
+            degraded: Some("unauthorized"),
             message: String::new(),
         },
         enis: vec![
@@ -198,6 +199,7 @@ fn the_pool_is_shown_as_it_is_now() {
         ("ipamd_notices_total{cause=\"in_doubt\"}", 4.0),
         ("ipamd_waiting_adds", 3.0),
         ("ipamd_ready", 1.0),
+        ("ipamd_degraded{cause=\"unauthorized\"}", 1.0),
         ("awscni_total_ip_addresses", 17.0),
         ("awscni_assigned_ip_addresses", 6.0),
         ("awscni_eni_allocated", 2.0),
@@ -216,6 +218,38 @@ fn the_pool_is_shown_as_it_is_now() {
     assert!(!text.contains("ipamd_holds{") && !text.contains("eni-2"));
 }
 
+#[derive(Debug, Default)]
+struct Kernel(std::sync::atomic::AtomicU64);
+
+impl PodPackets for Kernel {
+    fn are_checked(&self) -> bool {
+        true
+    }
+
+    fn dropped(&self) -> Vec<(&'static str, u64)> {
+        vec![("source", self.0.load(std::sync::atomic::Ordering::Relaxed))]
+    }
+}
+
+#[test]
+fn packets_are_counted_on_when_the_kernel_begins_anew() {
+    let (metrics, kernel) = (metrics(), Arc::new(Kernel::default()));
+    metrics.watch_packets(kernel.clone());
+    let series = "ipamd_pod_packets_dropped_total{reason=\"source\"}";
+    for (now, sum) in [
+        (7, 7.0),
+        (9, 9.0),
+        (9, 9.0),
+        (2, 11.0),
+        (0, 11.0),
+        (1, 12.0),
+    ] {
+        kernel.0.store(now, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(value(&text(&metrics), series), Some(sum), "{now}");
+    }
+    assert_eq!(value(&text(&metrics), "ipamd_source_check"), Some(1.0));
+}
+
 async fn ask(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connects");
     stream.write_all(request.as_bytes()).await.expect("writes");
@@ -229,7 +263,7 @@ async fn prometheus_is_answered_also_while_the_engine_is_busy() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let address = taken.and_then(|l| l.local_addr()).expect("binds");
     let (engine, mut door) = Handle::new();
-    let server = tokio::spawn(serve(address, metrics(), engine));
+    let server = tokio::spawn(serve::serve(address, metrics(), engine));
     let get = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     while TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;
@@ -246,6 +280,7 @@ async fn prometheus_is_answered_also_while_the_engine_is_busy() {
             }
         }
     });
+    tokio::time::sleep(serve::FRESH).await;
     let answer = ask(address, get).await;
     assert!(answer.contains("\nipamd_ready 1\n"), "{answer}");
     let other = get.replace("/metrics", "/");
@@ -253,6 +288,48 @@ async fn prometheus_is_answered_also_while_the_engine_is_busy() {
     let post = get.replace("GET", "POST");
     assert!(ask(address, &post).await.starts_with("HTTP/1.1 405"));
     server.abort();
+    engine.abort();
+}
+
+/// Half-sent requests of one source: another one's scrape does not wait, and they don't last.
+#[tokio::test]
+async fn half_sent_requests_blind_nobody() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let address = taken.and_then(|l| l.local_addr()).expect("binds");
+    let (engine, mut door) = Handle::new();
+    let _serving = begin(address, metrics(), engine).expect("begins");
+    let engine = tokio::spawn(async move {
+        while let Some(request) = door.recv().await {
+            if let Request::Inspect(reply) = request {
+                let _ = reply.send(Box::new(snapshot()));
+            }
+        }
+    });
+    let mut half = Vec::new();
+    while half.len() < 200 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("opens");
+        let from = "127.0.0.2:0".parse().expect("parses");
+        socket.bind(from).expect("binds");
+        // It may not listen yet.
+        if let Ok(mut stream) = socket.connect(address).await {
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHos").await;
+            half.push(stream);
+        }
+    }
+    let began = std::time::Instant::now();
+    let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = ask(address, get).await;
+    assert!(answer.contains("\nipamd_ready 1\n"), "{answer}");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    // The oldest ones are told so, the newest after their time.
+    let end = async {
+        for mut stream in half {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(8), end).await;
+    assert!(ended.is_ok());
     engine.abort();
 }
 

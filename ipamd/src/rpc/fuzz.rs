@@ -84,6 +84,7 @@ fn play(ask: Ask) {
         Ask::Status(reply) => drop(reply.send(ipam_engine::Status {
             ready: true,
             served: true,
+            degraded: None,
             message: "words".into(),
         })),
         _ => {}

@@ -3,6 +3,7 @@
 //! Translates between messages and the engine's door; decides nothing. Only root and the daemon's
 //! own user are served. A caller that goes away withdraws its request: its future is dropped.
 
+mod door;
 mod health;
 mod probe;
 mod service;
@@ -17,6 +18,7 @@ pub use probe::{ProbeError, probe};
 pub use socket::{Bound, SocketError};
 
 use crate::metrics::Metrics;
+use door::Door;
 use ipam_core::Mac;
 use ipam_engine::Handle;
 use ipam_engine::ports::Fut;
@@ -27,7 +29,6 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
@@ -45,6 +46,9 @@ const GRACE: Duration = Duration::from_secs(3);
 pub trait Node: fmt::Debug + Send + Sync {
     /// What the kernel lacks of it, in words; nothing is changed. Empty: all is there.
     fn lacking(&self) -> Fut<'_, Vec<String>>;
+
+    /// What could not be put right the last time, in words.
+    fn trouble(&self) -> Fut<'_, Option<String>>;
 
     /// The host's ends of pods' links, by name, with their Ethernet addresses; none if they can't be read.
     fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>>;
@@ -67,13 +71,13 @@ pub async fn serve(
         .max_decoding_message_size(REQUEST_MAX);
     let health =
         HealthServer::new(health::Live::new(engine)).max_decoding_message_size(REQUEST_MAX);
-    let (listener, _socket) = bound.into_parts();
+    let guests = Door::new(bound).guests();
     let (stopped, is_stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .add_service(InterceptedService::new(ipam, guard))
         .add_service(InterceptedService::new(health, guard))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+        .serve_with_incoming_shutdown(guests, async {
             stop.await;
             // The receiver lives as long as this future.
             let _ = stopped.send(());

@@ -19,6 +19,9 @@ pub enum ProbeError {
     /// Not within the deadline.
     #[error("no answer at {0} within {DEADLINE:?}")]
     Silent(PathBuf),
+    /// There is an answer, and it is none.
+    #[error("the daemon does not answer: {0}")]
+    Refused(String),
     /// The daemon says no, and why.
     #[error("{0}")]
     NotReady(String),
@@ -48,7 +51,7 @@ pub async fn probe(socket: &Path) -> Result<String, ProbeError> {
         let answer = IpamClient::new(channel)
             .status(v1::StatusRequest {})
             .await
-            .map_err(|status| unreachable(status.into()))?;
+            .map_err(|status| ProbeError::Refused(status.message().to_owned()))?;
         let answer = answer.into_inner();
         if answer.ready && answer.up {
             Ok(answer.message)

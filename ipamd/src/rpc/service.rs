@@ -3,7 +3,7 @@
 use super::Node;
 use crate::metrics::Metrics;
 use ipam_core::{AttachmentKey, Mac};
-use ipam_engine::{Allocate, Collect, Handle, Refusal, RefusalKind, Release};
+use ipam_engine::{Allocate, Collect, Handle, Origin, Refusal, RefusalKind, Release};
 use ipam_proto::v1::ipam_server::Ipam;
 use ipam_proto::{ConvertError, NAME_MAX, addresses, pod, v1};
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ impl Service {
     }
 }
 
+/// A wiring that is being made has no word on the last one.
+const GLANCE: Duration = Duration::from_millis(500);
 /// The plugin waits 10 s for an answer.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -161,7 +163,10 @@ impl Service {
         );
     }
 
-    async fn lease(&self, request: v1::AllocateRequest) -> Result<v1::PodWiring, Unserved> {
+    async fn lease(
+        &self,
+        request: v1::AllocateRequest,
+    ) -> Result<(v1::PodWiring, Origin), Unserved> {
         let request = Allocate {
             key: key(request.key)?,
             pod: request
@@ -176,7 +181,8 @@ impl Service {
             veth_prefix: Some(request.veth_prefix).filter(|prefix| !prefix.is_empty()),
             mtu: Some(request.mtu).filter(|mtu| *mtu > 0),
         };
-        Ok(self.engine.allocate(request).await?.into())
+        let leased = self.engine.lease(request).await?;
+        Ok((leased.wiring.into(), leased.origin))
     }
 
     async fn known(&self, request: v1::CheckRequest) -> Result<v1::CheckReply, Unserved> {
@@ -237,7 +243,10 @@ impl Service {
         })
     }
 
-    async fn end(&self, request: v1::ReleaseRequest) -> Result<v1::ReleaseReply, Unserved> {
+    async fn end(
+        &self,
+        request: v1::ReleaseRequest,
+    ) -> Result<(v1::ReleaseReply, Origin), Unserved> {
         let request = Release {
             key: key(request.key)?,
             // A DEL goes by its key: names that no pod has must not keep it from ending.
@@ -246,7 +255,7 @@ impl Service {
                 .map_err(|error| unreadable(&error))?,
         };
         let released = self.engine.release(request).await?;
-        Ok(v1::ReleaseReply {
+        let reply = v1::ReleaseReply {
             released: released.released,
             host_if: released.host_if,
             addresses: released.addresses.iter().map(ToString::to_string).collect(),
@@ -254,12 +263,18 @@ impl Service {
             host_rules: Vec::new(),
             pod_rules: released.pod_rules.into_iter().map(Into::into).collect(),
             refusal: None,
-        })
+        };
+        Ok((reply, released.origin))
     }
 }
 
 /// One line for a DEL. A runtime repeats DELs: one that finds nothing any more is no news.
-fn tell_released(pod: &str, interface: &str, reply: &v1::ReleaseReply, took: Duration) {
+fn tell_released(
+    pod: &str,
+    interface: &str,
+    (reply, origin): (&v1::ReleaseReply, &Origin),
+    took: Duration,
+) {
     let took_ms = milliseconds(took);
     match &reply.refusal {
         Some(refusal) => tracing::warn!(cause = %refusal.cause, pod, interface, took_ms,
@@ -271,6 +286,8 @@ fn tell_released(pod: &str, interface: &str, reply: &v1::ReleaseReply, took: Dur
                 interface,
                 addresses,
                 link = reply.host_if,
+                eni = origin.eni,
+                pool = origin.pool,
                 took_ms,
                 "DEL: released"
             );
@@ -295,7 +312,7 @@ impl Ipam for Service {
         let (pod, interface) = (whose(pod, key), interface(key));
         let began = Instant::now();
         let outcome = match self.lease(request).await {
-            Ok(wiring) => {
+            Ok((wiring, origin)) => {
                 let took = began.elapsed();
                 self.metrics.added(took, None);
                 tracing::info!(
@@ -303,6 +320,8 @@ impl Ipam for Service {
                     interface,
                     addresses = wiring.pod_addresses.join(" "),
                     link = wiring.host_if,
+                    eni = origin.eni,
+                    pool = origin.pool,
                     took_ms = milliseconds(took),
                     "ADD: leased"
                 );
@@ -327,13 +346,16 @@ impl Ipam for Service {
         let (pod, key) = (request.pod.as_ref(), request.key.as_ref());
         let (pod, interface) = (whose(pod, key), interface(key));
         let (began, reason) = (Instant::now(), request.reason.clone());
-        let reply = reply(self.end(request).await, |refusal| v1::ReleaseReply {
-            refusal: Some(refusal),
-            ..v1::ReleaseReply::default()
+        let (reply, origin) = reply(self.end(request).await, |refusal| {
+            let refused = v1::ReleaseReply {
+                refusal: Some(refusal),
+                ..v1::ReleaseReply::default()
+            };
+            (refused, Origin::default())
         })?;
         let took = began.elapsed();
         self.metrics.deleted(took, &reason, reply.refusal.is_some());
-        tell_released(&pod, &interface, &reply, took);
+        tell_released(&pod, &interface, (&reply, &origin), took);
         Ok(Response::new(reply))
     }
 
@@ -369,7 +391,14 @@ impl Ipam for Service {
         &self,
         _: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
-        let status = self.engine.status().await.map_err(stopping)?;
+        let mut status = self.engine.status().await.map_err(stopping)?;
+        let trouble = tokio::time::timeout(GLANCE, self.node.trouble()).await;
+        if let Ok(Some(trouble)) = trouble
+            && !status.message.contains(&trouble)
+        {
+            let words = &status.message;
+            status.message = format!("degraded: the node can't be wired: {trouble}; {words}");
+        }
         Ok(Response::new(v1::StatusReply {
             ready: status.served,
             cni_code: if status.served {

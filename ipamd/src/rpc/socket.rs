@@ -100,12 +100,20 @@ impl Bound {
     }
 }
 
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is there, and this one: a successor may have put its own there.
+    pub(super) fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.inode)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // A successor may have put its own there.
-        let still_ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.inode);
-        if still_ours {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }

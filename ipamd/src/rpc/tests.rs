@@ -65,6 +65,10 @@ impl Node for Whole {
         Box::pin(std::future::ready(Vec::new()))
     }
 
+    fn trouble(&self) -> Fut<'_, Option<String>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn pods_links(&self) -> Fut<'_, BTreeMap<String, Mac>> {
         Box::pin(std::future::ready(BTreeMap::new()))
     }
@@ -262,6 +266,7 @@ async fn health_says_what_status_says() {
             let _ = reply.send(Words {
                 ready,
                 served: true,
+                degraded: None,
                 message: "words".into(),
             });
             ready = !ready;

@@ -3,6 +3,8 @@
 
 mod connections;
 mod repair;
+mod sockets;
+mod sources;
 mod tools;
 
 use ipam_core::Mac;
@@ -88,6 +90,9 @@ const CASES: &[Case] = &[
     ("others_are_left_through_repairs", || {
         Box::pin(repair::others_are_left_through_repairs())
     }),
+    ("settings_that_host_tools_write_come_back", || {
+        Box::pin(repair::settings_that_host_tools_write_come_back())
+    }),
     ("looks_replace_nothing", || {
         Box::pin(repair::looks_replace_nothing())
     }),
@@ -109,15 +114,36 @@ const CASES: &[Case] = &[
     ("the_mark_may_change", || {
         Box::pin(repair::the_mark_may_change())
     }),
+    ("pods_send_from_their_own_addresses_alone", || {
+        Box::pin(sources::pods_send_from_their_own_addresses_alone())
+    }),
+    ("a_pods_link_is_hardened", || {
+        Box::pin(sources::a_pods_link_is_hardened())
+    }),
+    ("without_descriptors_the_socket_waits", || {
+        Box::pin(sockets::without_descriptors_the_socket_waits())
+    }),
+    ("the_socket_comes_back", || {
+        Box::pin(sockets::the_socket_comes_back())
+    }),
+    ("a_link_named_as_pods_is_told", || {
+        Box::pin(sources::a_link_named_as_pods_is_told())
+    }),
+    ("egress_addresses_get_answers_alone", || {
+        Box::pin(sources::egress_addresses_get_answers_alone())
+    }),
     ("a_fight_is_not_fought_for_ever", || {
         Box::pin(tools::a_fight_is_not_fought_for_ever())
     }),
 ];
 
 /// Run by another case, inside its namespaces.
-const HELPERS: &[Case] = &[("without_rights_inside", || {
-    Box::pin(connections::without_rights_inside())
-})];
+const HELPERS: &[Case] = &[
+    ("without_rights_inside", || {
+        Box::pin(connections::without_rights_inside())
+    }),
+    ("send_inside", || Box::pin(sources::send_inside())),
+];
 
 fn main() -> ExitCode {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));

@@ -8,6 +8,7 @@ use ipam_engine::ports::{HostNet, Leftover};
 use ipamd::host_net::{KernelNet, watch};
 use ipamd::rpc::Node;
 use ipnet::IpNet;
+use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -96,6 +97,49 @@ pub(super) async fn what_others_take_away_comes_back() {
         "ip -6 rule flush",
     ])
     .await;
+}
+
+/// The kernel tells nobody of them.
+pub(super) async fn settings_that_host_tools_write_come_back() {
+    let net = node(&["ens5", "ens6"]);
+    let mut wiring = wiring(2, &[prefix("10.0.3.16/28")]);
+    wiring.six.forwards = true;
+    let (engine, mut door) = Handle::new();
+    tokio::spawn(watch(net.clone(), engine).expect("listens"));
+    tokio::spawn(async move { while door.recv().await.is_some() {} });
+    apply(&net, &wiring).await;
+    let read = |key: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/{key}"));
+        text.expect("reads").trim().to_owned()
+    };
+    for (key, right, wrong) in [
+        ("ipv4/ip_forward", "1", "0"),
+        ("ipv4/conf/ens5/rp_filter", "2", "1"),
+        ("ipv4/conf/ens6/rp_filter", "2", "0"),
+        ("ipv6/conf/default/disable_ipv6", "0", "1"),
+        ("ipv6/conf/all/forwarding", "1", "0"),
+    ] {
+        assert_eq!(read(key), right, "{key}");
+        calm().await;
+        fs::write(format!("/proc/sys/net/{key}"), wrong).expect("writes");
+        let begin = Instant::now();
+        while read(key) != right {
+            assert!(begin.elapsed() < BOUND, "{key}");
+            sleep(Duration::from_millis(20)).await;
+        }
+        println!("  {key}: right again after {:?}", begin.elapsed());
+    }
+    // Where it can't be written, it is told: by CHECK, and by the probe.
+    out("mount", "-t tmpfs tmpfs /proc/sys/net/ipv4");
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("writes");
+    out("mount", "-o remount,ro /proc/sys/net/ipv4");
+    let begin = Instant::now();
+    while net.trouble().await.is_none() {
+        assert!(begin.elapsed() < BOUND);
+        sleep(Duration::from_millis(20)).await;
+    }
+    let told = net.lacking().await.join("; ");
+    assert!(told.contains("net.ipv4.ip_forward"), "{told}");
 }
 
 /// Of whatever kind, and whatever else they say.

@@ -119,6 +119,8 @@ impl ErrorClass {
                  the endpoint; what is known stays, and EC2 is asked again"),
             Other => row("ec2_error", Refused, Next::GiveUp, (2, 120), (NO, NO, YES),
                 "EC2 refuses"),
+            Unsent => row("not_sent", NotTried, Next::Again, (1, 30), (NO, NO, YES),
+                "ipamd could not send it: no descriptor is left to it, or to the node (ulimit -n, fs.file-max)"),
         }
     }
 }

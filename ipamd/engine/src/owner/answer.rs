@@ -1,6 +1,6 @@
 //! An answer that waits for its records to be durable.
 
-use crate::api::{Collected, Refusal, RefusalKind, Released, Snapshot, Status};
+use crate::api::{Collected, Leased, Refusal, RefusalKind, Released, Snapshot, Status};
 use crate::parked::Reply;
 use ipam_core::AttachmentKey;
 use ipam_core::wiring::PodWiring;
@@ -18,7 +18,7 @@ enum Kind {
         key: Option<AttachmentKey>,
         fresh: bool,
         reply: Reply,
-        result: Box<Result<PodWiring, Refusal>>,
+        result: Box<Result<Leased, Refusal>>,
     },
     Release {
         reply: oneshot::Sender<Result<Released, Refusal>>,
@@ -35,12 +35,12 @@ enum Kind {
 
 impl Answer {
     /// `fresh`: the lease was made for this answer and must be withdrawn if it can't be stored.
-    pub(crate) fn wired(key: AttachmentKey, fresh: bool, reply: Reply, wiring: PodWiring) -> Self {
+    pub(crate) fn wired(key: AttachmentKey, fresh: bool, reply: Reply, leased: Leased) -> Self {
         Self(Kind::Allocate {
             key: Some(key),
             fresh,
             reply,
-            result: Box::new(Ok(wiring)),
+            result: Box::new(Ok(leased)),
         })
     }
 

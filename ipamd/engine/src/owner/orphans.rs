@@ -172,17 +172,19 @@ impl Owner {
         let mut uncounted = false;
         for (eni, what, result) in done {
             match result {
-                Ok(()) => tracing::info!(%eni, ?what, "cleaned up an ENI that nobody has"),
+                Ok(()) => {
+                    tracing::info!(%eni, what = what.label(), "cleaned up an ENI that nobody has");
+                }
                 // Another node was quicker, or its owner lives after all.
                 Err(error)
                     if matches!(error.class, ErrorClass::NotFound | ErrorClass::WrongState) =>
                 {
-                    tracing::info!(%eni, ?what, %error, "an ENI that nobody had is settled");
+                    tracing::info!(%eni, what = what.label(), %error, "an ENI that nobody had is settled");
                 }
                 Err(error) => {
                     failed = true;
                     uncounted |= what == CleanedUp::Tagged(EniTag::Mine);
-                    tracing::warn!(%eni, ?what, %error, cause = error.class.label(),
+                    tracing::warn!(%eni, what = what.label(), %error, cause = error.class.label(),
                         "an ENI that nobody has could not be cleaned up; tried again in minutes");
                 }
             }

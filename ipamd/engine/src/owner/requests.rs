@@ -1,7 +1,7 @@
 //! What callers ask.
 
 use super::{Answer, Owner};
-use crate::api::{Allocate, Refusal, RefusalKind, Release, Released, Request};
+use crate::api::{Allocate, Leased, Origin, Refusal, RefusalKind, Release, Released, Request};
 use crate::host::egress;
 use crate::parked::{Parked, Reply, no_address};
 use crate::snapshot::snapshot;
@@ -9,7 +9,7 @@ use ipam_core::datastore;
 use ipam_core::plan::Note;
 use ipam_core::wiring::egress::{addresses, range};
 use ipam_core::wiring::{self, PodInput, PodWiring, pod_wiring};
-use ipam_core::{AttachmentKey, Lease, Timestamp};
+use ipam_core::{AttachmentKey, BlockKind, Family, Lease, Timestamp};
 use mutant::mutant;
 use std::collections::BTreeSet;
 
@@ -187,8 +187,39 @@ impl Owner {
                 self.host.changed();
             }
         }
-        let wiring = self.wiring(&lease, request.mtu);
-        Ok(Answer::wired(lease.key, fresh, parked.reply, wiring))
+        let leased = Leased {
+            wiring: self.wiring(&lease, request.mtu),
+            origin: self.origin(&lease),
+        };
+        Ok(Answer::wired(lease.key, fresh, parked.reply, leased))
+    }
+
+    /// By its first address: one of each family is leased in one piece.
+    fn origin(&self, lease: &Lease) -> Origin {
+        let mut blocks = lease
+            .addresses
+            .iter()
+            .filter_map(|ip| self.store.block_of(*ip));
+        let Some((handle, block)) = blocks.next() else {
+            return Origin::default();
+        };
+        let eni = self.store.eni(handle);
+        let family = match block.family() {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        let kind = match block.kind() {
+            BlockKind::Address => "secondary",
+            BlockKind::Prefix => "prefix",
+        };
+        let card = eni.map_or(0, |eni| eni.card);
+        Origin {
+            eni: eni
+                .and_then(|eni| eni.id.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            pool: format!("card{card}/{family}/{kind}"),
+        }
     }
 
     fn wiring(&self, lease: &Lease, mtu: Option<u32>) -> PodWiring {
@@ -204,12 +235,14 @@ impl Owner {
     fn release(&mut self, request: &Release, now: Timestamp) -> Released {
         let lease = self.store.lease(&request.key);
         let pod_rules = lease.map(|lease| self.wiring(lease, None).pod_rules);
+        let origin = lease.map(|lease| self.origin(lease)).unwrap_or_default();
         if let Some(lease) = self.store.release(&request.key, now) {
             return Released {
                 released: true,
                 host_if: lease.host_if,
                 addresses: lease.addresses,
                 pod_rules: pod_rules.unwrap_or_default(),
+                origin,
             };
         }
         mutant!(

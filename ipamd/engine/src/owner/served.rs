@@ -6,7 +6,8 @@
 
 use super::Owner;
 use crate::api::Status;
-use ipam_core::plan::target;
+use ipam_core::cloud::ErrorClass;
+use ipam_core::plan::{Note, target};
 use ipam_core::{Family, Timestamp};
 use mutant::mutant;
 use tokio::sync::oneshot;
@@ -81,6 +82,7 @@ impl Owner {
     pub(super) fn status(&self, now: Timestamp) -> Status {
         let tally = self.store.tally(self.policy.scarce(), now);
         let ready = self.surveyed && (tally.addresses > 0 || self.memory.known());
+        let degraded = self.degraded(tally.free());
         let none_of = |family: &&Family| self.store.tally(**family, now).addresses == 0;
         let message = if !self.surveyed {
             "the kernel's routes have not been read yet".into()
@@ -89,7 +91,11 @@ impl Owner {
         } else if self.policy.families.iter().find(none_of) == Some(&Family::V6) {
             format!("no IPv6 address yet: {}", self.report.why())
         } else if tally.addresses > 0 {
-            format!("{} of {} addresses free", tally.free(), tally.addresses)
+            let counts = format!("{} of {} addresses free", tally.free(), tally.addresses);
+            match degraded {
+                Some(_) => format!("degraded: {counts}: {}", self.report.why()),
+                None => counts,
+            }
         } else {
             format!("no address yet: {}", self.report.why())
         };
@@ -97,7 +103,35 @@ impl Owner {
         Status {
             ready,
             served,
+            degraded,
             message,
         }
+    }
+
+    /// The label of what stands in the way: something that a person or EC2 must mend, or, where no address is
+    /// free, anything but calls and ENIs that are on their way.
+    fn degraded(&self, free: u32) -> Option<&'static str> {
+        let is_trouble = |note: &&Note| match note {
+            Note::Held { error, .. } => error.class != ErrorClass::Throttled,
+            Note::Unwritten(_)
+            | Note::NoMetadata(..)
+            | Note::NoSubnet
+            | Note::NoIpv6InSubnet(_)
+            | Note::NoIpv6Here => true,
+            Note::AtLimit { .. }
+            | Note::NotProvisioning
+            | Note::InDoubt(..)
+            | Note::Cooling(..) => free == 0,
+            _ => false,
+        };
+        let label = self.report.cause();
+        let mut trouble = self.report.notes.iter().filter(is_trouble).map(Note::label);
+        let first = trouble.next()?;
+        // The worst one, if it is among them.
+        Some(if trouble.any(|other| other == label) {
+            label
+        } else {
+            first
+        })
     }
 }

@@ -56,14 +56,16 @@ impl Owner {
         now: Timestamp,
     ) {
         for drift in drift {
-            log::drift(drift);
             *self.counters.drift.entry(drift.label()).or_default() += 1;
             let name = |handle: &EniHandle| {
                 let known = names.get(handle).cloned();
                 known.unwrap_or_else(|| self.name(*handle))
             };
             let notice = match drift {
-                Drift::NewEni(_) | Drift::NewBlock(..) => continue,
+                Drift::NewEni(eni) | Drift::NewBlock(eni, _) => {
+                    log::drift(drift, &name(eni));
+                    continue;
+                }
                 Drift::BlockGone(eni, block) => Notice::BlockGone(name(eni), *block),
                 Drift::EniGone(eni) => Notice::EniGone(name(eni)),
                 Drift::EniDoubted(eni, leases) => {

@@ -1,7 +1,7 @@
 //! Listens to changes of nftables, whoever makes them (linux/netfilter/nf_tables.h), and tells those of
 //! our tables.
 
-use super::{EGRESS_TABLE, TABLE};
+use super::{EGRESS_TABLE, SOURCES_TABLE, TABLE};
 use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
@@ -84,7 +84,7 @@ fn names_our_table(message: &[u8]) -> bool {
     let attributes = message.get(HEADER + FAMILY..).unwrap_or_default();
     let is_name = |attribute: NlaBuffer<&[u8]>| {
         let name = attribute.value().strip_suffix(b"\0");
-        let ours = [TABLE, EGRESS_TABLE].map(|name| Some(name.as_bytes()));
+        let ours = [TABLE, EGRESS_TABLE, SOURCES_TABLE].map(|name| Some(name.as_bytes()));
         attribute.kind() == TABLE_NAME && ours.contains(&name)
     };
     NlasIterator::new(attributes)
