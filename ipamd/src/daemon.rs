@@ -72,8 +72,14 @@ pub async fn live(config: Config, dropped: Dropped) -> Result<(), StartError> {
     let mut opened = store::open(&config.state_dir, &boot_id)?;
     opened.loaded.served = marker.is_marked();
     let site = Arc::new(Site::default());
-    if let Some(facts) = &opened.loaded.facts {
-        site.learn(facts);
+    // Another boot's may be another instance's: the disk of a golden image.
+    if let Some(facts) = opened
+        .loaded
+        .facts
+        .as_ref()
+        .filter(|_| opened.loaded.same_boot)
+    {
+        let _first = site.learn(facts);
     }
     let http = http_client(config.http);
     let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);

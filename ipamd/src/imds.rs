@@ -10,7 +10,7 @@ use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_ec2::config::SharedHttpClient;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ipam_core::{AttachmentView, Block, EniView, Mac, SecurityGroupId, Unmanaged};
+use ipam_core::{AttachmentView, Block, EniView, InstanceId, Mac, SecurityGroupId, Unmanaged};
 use ipam_engine::ports::{Fut, Metadata, MetadataError, NodeFacts};
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -122,6 +122,27 @@ impl Imds {
             .collect()
     }
 
+    /// The same where there always is something: without it, what is known stays.
+    async fn some<T: FromStr>(&self, path: &str) -> Result<Vec<T>, MetadataError> {
+        let all = self.list(path).await?;
+        if all.is_empty() {
+            return Err(failed(path, "is not there, or is empty"));
+        }
+        Ok(all)
+    }
+
+    /// The VPC's IPv4 networks; older metadata services have the first one only.
+    async fn vpc_v4(
+        &self,
+        of_primary: impl Fn(&str) -> String,
+    ) -> Result<Vec<IpNet>, MetadataError> {
+        let all = self.list(&of_primary("vpc-ipv4-cidr-blocks")).await?;
+        if all.is_empty() {
+            return self.some(&of_primary("vpc-ipv4-cidr-block")).await;
+        }
+        Ok(all)
+    }
+
     async fn region(&self) -> Result<String, MetadataError> {
         if let Some(region) = self.find("placement/region").await? {
             return Ok(region);
@@ -136,10 +157,7 @@ impl Imds {
     async fn facts(&self) -> Result<NodeFacts, MetadataError> {
         let primary: Mac = self.parse("mac").await?;
         let of_primary = |field: &str| format!("{MACS}/{primary}/{field}");
-        let (v4, v6) = (
-            of_primary("vpc-ipv4-cidr-blocks"),
-            of_primary("vpc-ipv6-cidr-blocks"),
-        );
+        let v6 = of_primary("vpc-ipv6-cidr-blocks");
         let (groups, vpc) = (of_primary("security-group-ids"), of_primary("vpc-id"));
         let (instance, kind, region, zone, node_ip, node_ipv6, vpc_v4, vpc_v6, groups, vpc, enis) =
             tokio::try_join!(
@@ -149,14 +167,14 @@ impl Imds {
                 self.get("placement/availability-zone"),
                 self.parse::<Ipv4Addr>("local-ipv4"),
                 self.list::<Ipv6Addr>("ipv6"),
-                self.list::<IpNet>(&v4),
+                self.vpc_v4(of_primary),
                 self.list::<IpNet>(&v6),
-                self.list::<String>(&groups),
+                self.some::<String>(&groups),
                 self.find(&vpc),
-                self.enis(),
+                self.enis(primary),
             )?;
         Ok(NodeFacts {
-            instance_id: ipam_core::InstanceId(instance),
+            instance_id: InstanceId(instance),
             instance_type: kind,
             region,
             zone,
@@ -174,14 +192,14 @@ impl Imds {
         })
     }
 
-    async fn enis(&self) -> Result<Vec<EniView>, MetadataError> {
+    async fn enis(&self, primary: Mac) -> Result<Vec<EniView>, MetadataError> {
         let macs = self.get(&format!("{MACS}/")).await?;
         let macs: Vec<Mac> = macs
             .split_whitespace()
             .map(|line| parsed(MACS, line.trim_end_matches('/')))
             .collect::<Result<_, _>>()?;
         let mut enis: Vec<EniView> = stream::iter(macs)
-            .map(|mac| self.eni(mac))
+            .map(|mac| self.eni(mac, mac == primary))
             .buffer_unordered(ENIS_AT_ONCE)
             .try_filter_map(|eni| async { Ok(eni) })
             .try_collect()
@@ -190,8 +208,9 @@ impl Imds {
         Ok(enis)
     }
 
-    /// One ENI; `None` if it went while we read it.
-    async fn eni(&self, mac: Mac) -> Result<Option<EniView>, MetadataError> {
+    /// One ENI; `None` if it went while we read it, or is shown in part: it is coming or going. The primary one
+    /// is always there.
+    async fn eni(&self, mac: Mac, primary: bool) -> Result<Option<EniView>, MetadataError> {
         let path = |field: &str| format!("{MACS}/{mac}/{field}");
         let Some(id) = self.find(&path("interface-id")).await? else {
             return Ok(None);
@@ -205,14 +224,24 @@ impl Imds {
         .map(&path);
         let more = ["ipv4-prefix", "ipv6-prefix"].map(&path);
         let (device_index, card, subnet, v4, net, v4_prefixes, v6_prefixes) = tokio::try_join!(
-            self.parse::<u32>(&paths[0]),
+            self.find(&paths[0]),
             self.card(mac),
-            self.get(&paths[1]),
+            self.find(&paths[1]),
             self.list::<Ipv4Addr>(&paths[2]),
             self.list::<Ipv4Net>(&paths[3]),
             self.list::<IpNet>(&more[0]),
             self.list::<IpNet>(&more[1]),
         )?;
+        let said = |text: &String| !text.is_empty();
+        let (Some(device_index), Some(subnet)) = (device_index.filter(said), subnet.filter(said))
+        else {
+            tracing::debug!(%mac, id, "IMDS shows an ENI in part");
+            return match primary {
+                true => Err(failed(&paths[0], "or the subnet's id is not there")),
+                false => Ok(None),
+            };
+        };
+        let device_index = parsed(&paths[0], &device_index)?;
         // "The private IPv4 addresses of the interface": the first is the primary one.
         let address = v4.first().zip(net.first());
         let address = address.and_then(|(ip, net)| Ipv4Net::new(*ip, net.prefix_len()).ok());
@@ -261,7 +290,14 @@ impl Metadata for Imds {
                 Ok(facts) => facts?,
                 Err(_) => return Err(failed("", format!("no answer within {:?}", self.deadline))),
             };
-            self.site.learn(&facts);
+            let other = |known: InstanceId| {
+                let (path, told) = ("instance-id", &facts.instance_id);
+                failed(
+                    path,
+                    format!("is {told}, and this is {known}, which can't change within a boot"),
+                )
+            };
+            self.site.learn(&facts).map_err(other)?;
             Ok(facts)
         })
     }

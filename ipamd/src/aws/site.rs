@@ -21,8 +21,14 @@ struct Known {
 
 impl Site {
     /// Takes in what IMDS (or the store of this boot) says.
-    pub fn learn(&self, facts: &NodeFacts) {
+    ///
+    /// # Errors
+    /// It is about another instance than this one, whose id this is: nothing of it is taken in.
+    pub fn learn(&self, facts: &NodeFacts) -> Result<(), InstanceId> {
         let mut known = self.known();
+        if let Some(known) = known.instance.clone().filter(|id| *id != facts.instance_id) {
+            return Err(known);
+        }
         known.instance = Some(facts.instance_id.clone());
         known.region = Some(facts.region.clone());
         if let Some(vpc) = &facts.vpc {
@@ -33,6 +39,7 @@ impl Site {
                 known.subnets.insert(eni.subnet.clone(), net.trunc());
             }
         }
+        Ok(())
     }
 
     /// A subnet's size, told by EC2.

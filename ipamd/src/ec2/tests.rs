@@ -106,7 +106,7 @@ async fn patient(address: SocketAddr, timeout: Duration) -> Ec2 {
         manage_untagged: true,
     };
     let site = Arc::new(Site::default());
-    site.learn(&facts());
+    site.learn(&facts()).expect("is the first");
     let ec2 = Ec2::new(settings, http_client(config::Http::default()), site);
     let credentials = aws_sdk_ec2::config::Credentials::new("a", "b", None, None, "test");
     let config = ec2.client_config("eu-west-1".into()).await;

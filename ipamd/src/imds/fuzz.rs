@@ -112,13 +112,8 @@ fn whatever_imds_answers_nothing_breaks() {
         .expect("a runtime");
     // A busy machine may take its time.
     let limit = Duration::from_secs(8);
-    let site = Arc::new(Site::default());
-    let imds = Imds::at(
-        Some(format!("http://{}", server.address)),
-        http_client(config::Http::default()),
-        limit,
-        site,
-    );
+    let endpoint = format!("http://{}", server.address);
+    let http_client = http_client(config::Http::default());
     let good = healthy();
     let paths: Vec<String> = good.keys().cloned().collect();
     search(150, &vec((any::<Index>(), change()), 0..4), |changes| {
@@ -128,6 +123,10 @@ fn whatever_imds_answers_nothing_breaks() {
             .collect();
         let (said, healthy) = (all.clone(), good.clone());
         server.answers(move |request| answer(request, &said, &healthy));
+        // A daemon each: the first one's instance is the last one's, too.
+        let site = Arc::new(Site::default());
+        let (endpoint, http_client) = (Some(endpoint.clone()), http_client.clone());
+        let imds = Imds::at(endpoint, http_client, limit, site);
         let began = Instant::now();
         let read = runtime.block_on(imds.read());
         prop_assert!(began.elapsed() < limit * 3, "it took {:?}", began.elapsed());

@@ -112,3 +112,70 @@ async fn the_card_is_read() {
         assert_eq!((at.card, at.device_index), (card, 1), "{name}");
     }
 }
+
+/// What is always there, and is not, tells nothing: an error, and what is known stays.
+#[tokio::test]
+async fn what_is_always_there_is_not_taken_away() {
+    let at = |field: &str| format!("{MACS}/{}/{field}", healthy()["mac"]);
+    for (field, more) in [
+        ("vpc-ipv4-cidr-blocks", None),
+        ("security-group-ids", None),
+        ("device-number", None),
+        // Older services have only the first network's.
+        ("vpc-ipv4-cidr-blocks", Some("vpc-ipv4-cidr-block")),
+    ] {
+        for gone in [true, false] {
+            let mut all = healthy();
+            let was = all.insert(at(field), String::new()).expect("was there");
+            if gone {
+                all.remove(&at(field));
+            }
+            let first = was.split_whitespace().next().unwrap_or_default().to_owned();
+            all.extend(more.map(|name| (at(name), first)));
+            let read = imds(&server(all), SOON).read().await;
+            assert_eq!(
+                read.is_ok(),
+                more.is_some(),
+                "{field}, gone: {gone}: {read:?}"
+            );
+        }
+    }
+}
+
+/// A further ENI that is coming or going has nothing yet, or nothing any more.
+#[tokio::test]
+async fn an_eni_that_is_shown_in_part_is_left_out() {
+    for field in ["device-number", "subnet-id"] {
+        let mut all = healthy();
+        all.remove(&format!("{MACS}/{MAC_2}/{field}"));
+        let facts = imds(&server(all), SOON).read().await.expect("is read");
+        let ids: Vec<&str> = facts.enis.iter().map(|eni| eni.id.as_str()).collect();
+        assert_eq!(ids, ["eni-0"], "{field}");
+    }
+}
+
+/// For some minutes another instance's metadata is told: nothing of it is believed.
+#[tokio::test]
+async fn the_instance_stays_the_same() {
+    let told = Arc::new(Mutex::new(healthy()));
+    let (server, says) = (Server::start(), Arc::clone(&told));
+    server.answers(move |request| match request.starts_with("PUT") {
+        true => token("token"),
+        false => said(&says.lock().expect("no panic while it was held"), request),
+    });
+    let imds = imds(&server, SOON);
+    let ours = imds.read().await.expect("is read");
+    let mut others = healthy();
+    others.insert("instance-id".into(), "i-other".into());
+    others.insert("placement/region".into(), "elsewhere-1".into());
+    *told.lock().expect("no panic while it was held") = others;
+    let error = imds.read().await.expect_err("is another's").to_string();
+    assert!(
+        error.contains("i-other") && error.contains(ours.instance_id.as_str()),
+        "{error}"
+    );
+    let (instance, region) = imds.site.instance().expect("is known");
+    assert_eq!((instance, region), (ours.instance_id, ours.region));
+    *told.lock().expect("no panic while it was held") = healthy();
+    imds.read().await.expect("is ours again");
+}
