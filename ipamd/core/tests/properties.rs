@@ -1,8 +1,7 @@
 //! The core against a naive model: random pods, time, refusals, lost answers, restarts and operator's
 //! mistakes; `check` and the model after every step, and the target at the end.
 //!
-//! What a search has found once is a test below, played in every run. The search itself writes nothing down
-//! (`.cargo/config.toml`); `PROPTEST_RNG_SEED` makes it begin elsewhere.
+//! What a search has found once is a test below; it writes nothing down, and begins at `PROPTEST_RNG_SEED`.
 #![allow(
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
@@ -125,7 +124,7 @@ struct Naive {
     routed: BTreeMap<IpAddr, AttachmentKey>,
     /// The kernel has connections of a pod that had the address.
     tracked: BTreeSet<IpAddr>,
-    /// The kernel has refused to forget them.
+    /// The kernel has refused to forget them; after a restart some that it has nothing of, too.
     refused: BTreeSet<IpAddr>,
     /// Veths of finished pods: address -> name.
     linked: BTreeMap<IpAddr, String>,
@@ -152,7 +151,6 @@ impl Naive {
             assert!(!self.linked.contains_key(&ip), "{ip}'s last veth is there");
             if self.tracked.contains(&ip) {
                 assert!(self.refused.contains(&ip), "{ip}'s connections are there");
-                // After a restart the kernel may have refused for one that it has nothing of.
                 let other = |ip: &IpAddr| !self.tracked.contains(ip) && !self.refused.contains(ip);
                 assert!(
                     !free.iter().any(other),

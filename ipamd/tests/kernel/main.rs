@@ -7,9 +7,9 @@ mod sockets;
 mod sources;
 mod tools;
 
+use ipam_core::Block;
 use ipam_core::Mac;
 use ipam_core::wiring::{HostInput, HostWiring, Nat, host_wiring};
-use ipam_core::{Block, BlockKind};
 use ipam_engine::Handle;
 use ipam_engine::api::Request;
 use ipam_engine::ports::{HostNet, KernelEvent, Leftover};
@@ -46,7 +46,7 @@ const CASES: &[Case] = &[
         Box::pin(pods_are_seen_told_and_swept())
     }),
     ("single_addresses_go_by_mark", || {
-        Box::pin(single_addresses_go_by_mark())
+        Box::pin(tools::single_addresses_go_by_mark())
     }),
     ("connections_of_finished_pods_are_forgotten", || {
         Box::pin(connections::connections_of_finished_pods_are_forgotten())
@@ -490,28 +490,4 @@ async fn pods_are_seen_told_and_swept() {
     }
     gone.sort();
     assert_eq!(gone, ["10.0.3.17", "10.0.3.18"]);
-}
-
-async fn single_addresses_go_by_mark() {
-    let net = node(&["ens5", "ens6"]);
-    let blocks: Vec<Block> = (1..=40)
-        .map(|n| Block::address(IpAddr::from([10, 0, 5, n])))
-        .collect();
-    assert!(
-        blocks
-            .iter()
-            .all(|block| block.kind() == BlockKind::Address)
-    );
-    apply(&net, &wiring(2, &blocks)).await;
-    // One rule for all of them.
-    let marked: Vec<String> = rules()
-        .into_iter()
-        .filter(|rule| rule.starts_with("1536:"))
-        .collect();
-    assert_eq!(marked, ["1536: from all fwmark 0x200/0x3f00 lookup 2"]);
-    let table = out("nft", "list table ip ipamd");
-    assert!(table.contains("10.0.5.40 : jump eni-200"), "{table}");
-    assert!(ip("route get 10.0.20.20 mark 0x200").contains("ens6"));
-    apply(&net, &wiring(2, &blocks[..1])).await;
-    assert!(!out("nft", "list table ip ipamd").contains("10.0.5.40"));
 }

@@ -1,8 +1,8 @@
 //! What host tools do to ENIs is noticed, undone where it takes traffic, and told; the rest stays.
 
-use super::{apply, ip, mac, node, prefix, rules, wiring};
-use ipam_core::Block;
+use super::{apply, ip, mac, node, out, prefix, rules, wiring};
 use ipam_core::wiring::HostWiring;
+use ipam_core::{Block, BlockKind};
 use ipam_engine::Handle;
 use ipam_engine::api::Request;
 use ipam_engine::ports::{Foreign, HostNet, KernelEvent};
@@ -250,4 +250,28 @@ pub(super) async fn a_fight_is_not_fought_for_ever() {
     if added > 31 {
         assert!(told(&notes, "again and again").is_some());
     }
+}
+
+pub(super) async fn single_addresses_go_by_mark() {
+    let net = node(&["ens5", "ens6"]);
+    let blocks: Vec<Block> = (1..=40)
+        .map(|n| Block::address(IpAddr::from([10, 0, 5, n])))
+        .collect();
+    assert!(
+        blocks
+            .iter()
+            .all(|block| block.kind() == BlockKind::Address)
+    );
+    apply(&net, &wiring(2, &blocks)).await;
+    // One rule for all of them.
+    let marked: Vec<String> = rules()
+        .into_iter()
+        .filter(|rule| rule.starts_with("1536:"))
+        .collect();
+    assert_eq!(marked, ["1536: from all fwmark 0x200/0x3f00 lookup 2"]);
+    let table = out("nft", "list table ip ipamd");
+    assert!(table.contains("10.0.5.40 : jump eni-200"), "{table}");
+    assert!(ip("route get 10.0.20.20 mark 0x200").contains("ens6"));
+    apply(&net, &wiring(2, &blocks[..1])).await;
+    assert!(!out("nft", "list table ip ipamd").contains("10.0.5.40"));
 }

@@ -176,7 +176,7 @@ pub struct Collected {
 pub struct InspectRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InspectReply {
-    /// A JSON document; its fields are described in the README.
+    /// A JSON document: the picture of the pool, `Snapshot` in `ipamd/engine/src/api.rs`, whose fields are described there.
     #[prost(string, tag = "1")]
     pub json: ::prost::alloc::string::String,
 }
