@@ -12,14 +12,18 @@ use vpc_model::request::{
 use vpc_model::{Admission, Caller, Response};
 use vpc_sim::testing::Failure;
 
+/// Scrapes that follow each other so closely get one text.
+const FRESH: Duration = Duration::from_millis(260);
 /// For one answer of the metrics' server.
 const SCRAPE: Duration = Duration::from_secs(10);
 
-/// The daemon's metrics, as Prometheus gets them: over HTTP, in the node's namespace.
+/// The daemon's metrics, as Prometheus gets them: over HTTP, in the node's namespace. What has happened by now
+/// is in them.
 ///
 /// # Errors
 /// Nobody answers at the address, or not with 200.
 pub fn metrics(scene: &mut Scene) -> Result<String, Failure> {
+    std::thread::sleep(FRESH);
     let scrape = || -> std::io::Result<String> {
         // A daemon that has just begun may not listen yet.
         let begun = Instant::now();

@@ -134,3 +134,51 @@ fn enis_that_take_fewer_addresses_than_the_table_says_are_filled() {
         assert!(more <= 24, "{slots} slots: {more} calls when it was full");
     }
 }
+
+/// A subnet is full, a permission is missing: hours pass with nobody waiting. The first pod that waits has EC2 asked
+/// at once, and then every 10 to 20 s; without one it is minutes again.
+#[test]
+fn a_pod_that_waits_is_a_reason_to_ask_sooner() {
+    for class in [
+        ErrorClass::SubnetFull,
+        ErrorClass::Unauthorized,
+        ErrorClass::AccountFull,
+    ] {
+        let mut world = World::with_minimum(4);
+        world.policy.minimum_ip = Some(20);
+        let asks = |a: &Action| matches!(a, Action::Assign { .. } | Action::Create { .. });
+        let tries = |world: &mut World, seconds: u64, waits: bool| {
+            let end = world.now + Duration::from_secs(seconds);
+            let mut at = Vec::new();
+            while world.now < end {
+                if waits {
+                    world.waiting = 1;
+                    world.memory.a_pod_waits(world.now);
+                }
+                let action = world.plan().actions.into_iter().find(asks);
+                if let Some(action) = action {
+                    at.push(world.now);
+                    begin(&mut world.store, &action, world.now);
+                    world.refuse(&action, class);
+                }
+                world.now = world.now + Duration::from_secs(1);
+            }
+            at
+        };
+        let patient = tries(&mut world, 3_600, false).len();
+        let begun = world.now;
+        let pressed = tries(&mut world, 120, true);
+        assert!(
+            pressed[0].since(begun) < Duration::from_secs(2),
+            "{class:?}"
+        );
+        let gaps = pressed.windows(2).map(|two| two[1].since(two[0]));
+        let longest = gaps.max().unwrap();
+        assert!(longest <= Duration::from_secs(21), "{class:?}: {longest:?}");
+        let counts = (patient, pressed.len());
+        assert!(
+            pressed.len() <= 4 * 12 && patient < 3 * 60,
+            "{class:?}: {counts:?}"
+        );
+    }
+}

@@ -181,6 +181,9 @@ impl Owner {
             self.look_for_orphans(&mut tasks, now);
         }
         self.lot.forget_gone();
+        if self.lot.len() > 0 {
+            self.memory.a_pod_waits(now);
+        }
         let input = Input {
             policy: &self.policy,
             limits: &self.limits,

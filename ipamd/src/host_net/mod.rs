@@ -116,7 +116,7 @@ impl KernelNet {
         if wiring.keeps_unnamed && state.earlier.is_none() {
             state.earlier = Some(self.earlier().await?);
         }
-        let wiring = match &state.earlier {
+        let wiring = match &mut state.earlier {
             Some(earlier) if wiring.keeps_unnamed => wiring.keeping(earlier),
             _ => wiring,
         };

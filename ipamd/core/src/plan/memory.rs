@@ -20,6 +20,8 @@ pub struct Hold {
     pub since: Timestamp,
     /// Next try.
     pub until: Timestamp,
+    /// The next try while a pod waits for it.
+    pub(crate) pressed: Timestamp,
     /// Failures in a row.
     pub failures: u32,
     /// The last one.
@@ -238,6 +240,19 @@ impl Memory {
             .filter(move |t| *t > now)
     }
 
+    /// A pod waits: what only a person or other pods can change (a permission, room in a subnet) is tried
+    /// again sooner than for warm addresses.
+    pub fn a_pod_waits(&mut self, now: Timestamp) {
+        let held = self.holds.iter_mut();
+        for (_, hold) in held.filter(|(scope, _)| scope.pressed().is_some()) {
+            hold.until = mutant!(
+                "retry/sooner-for-pods",
+                hold.until.min(hold.pressed.max(now)),
+                hold.until
+            );
+        }
+    }
+
     /// A call in this scope that was sent at `begun` went well. What was sent beside a refused one says
     /// nothing against the refusal.
     pub(crate) fn succeeded(&mut self, scope: &Scope, begun: Timestamp) {
@@ -328,10 +343,15 @@ impl Memory {
         // least, so that none comes back at once by luck.
         let least = scope.least(ceiling);
         let spread = ceiling.max(least * 2) - least;
-        let wait = least + spread.mul_f64(self.fraction());
+        let fraction = self.fraction();
+        let wait = least + spread.mul_f64(fraction);
+        let pressed = scope
+            .pressed()
+            .map_or(wait, |longest| longest.mul_f64(0.5 + fraction / 2.0));
         let hold = Hold {
             since: now,
             until: now + wait,
+            pressed: now + wait.min(pressed),
             failures,
             error: error.clone(),
         };

@@ -11,6 +11,11 @@ use core::time::Duration;
 /// No refused call is repeated sooner.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
+/// See [`Scope::pressed`]; jitter makes it half as long. A pod's ADD waits half a minute and more: one try at
+/// least falls into it. A thousand nodes in one full subnet ask 70 times a second so: EC2 throttles, and each
+/// asks less often by that.
+const PRESSED: Duration = Duration::from_secs(20);
+
 /// See [`Scope::wait`].
 const ATTACH: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
 
@@ -74,6 +79,14 @@ impl Scope {
         match self {
             Self::Attach | Self::AttachFrom(_) => ceiling / 2,
             _ => WAIT_MIN,
+        }
+    }
+
+    /// Longest wait while a pod waits, if it makes a difference: a call is refused, and nothing is lost.
+    pub(crate) const fn pressed(&self) -> Option<Duration> {
+        match self {
+            Self::Attach | Self::AttachFrom(_) | Self::Calls(_) => None,
+            _ => Some(PRESSED),
         }
     }
 

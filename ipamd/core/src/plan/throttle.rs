@@ -167,6 +167,7 @@ impl Memory {
         let hold = Hold {
             since: now,
             until,
+            pressed: until,
             failures,
             error: error.clone(),
         };

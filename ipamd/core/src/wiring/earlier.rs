@@ -17,10 +17,10 @@ pub struct Earlier {
 }
 
 impl HostWiring {
-    /// This wiring with what of `earlier` it says nothing about. What it names is as it says: a block has
-    /// one way only.
+    /// This wiring with what of `earlier` it says nothing about. What it names is as it says, since a block has
+    /// one way only, and leaves `earlier`: what becomes of it is this run's to say from then on.
     #[must_use]
-    pub fn keeping(mut self, earlier: &Earlier) -> Self {
+    pub fn keeping(mut self, earlier: &mut Earlier) -> Self {
         // EC2 gives what an ENI had to another, its own address as a pod's, and the other way round.
         let own = self.enis.iter().filter_map(|eni| eni.address);
         let own: Vec<IpNet> = own.map(|net| net.addr().into()).collect();
@@ -28,29 +28,32 @@ impl HostWiring {
             let overlaps = |ours: &IpNet| ours.contains(net) || net.contains(ours);
             self.pods.iter().chain(&own).any(overlaps)
         };
-        let other = |rule: &Rule| {
-            let same = |ours: &Rule| {
-                (ours.priority, ours.v6, ours.from, ours.fwmark)
-                    == (rule.priority, rule.v6, rule.from, rule.fwmark)
+        // A mark leads to one table.
+        let contradicts = |rule: &Rule| {
+            let of_mark = |ours: &&Rule| {
+                ours.priority == rule.priority && ours.v6 == rule.v6 && ours.fwmark == rule.fwmark
             };
-            !self.rules.iter().any(same)
+            let ours = self.rules.iter().find(of_mark);
+            ours.is_some_and(|ours| ours.table != rule.table)
         };
-        let keeps = |rule: &&Rule| match (rule.priority, &rule.from, &rule.fwmark) {
-            (PRIO_BLOCK, Some(from), None) => {
-                mutant!("wiring/named-block-has-one-way", !named(from), true)
-            }
-            (PRIO_BLOCK, None, Some(_)) => other(rule),
-            (PRIO_ENI_ADDRESS, Some(from), None) => !named(from),
-            _ => false,
-        };
-        let rules: Vec<Rule> = earlier.rules.iter().filter(keeps).cloned().collect();
-        let marks = earlier.eni_marks.iter();
-        let marks = marks.filter(|(ip, _)| !named(&IpNet::from(**ip)));
-        let marks: Vec<(IpAddr, u32)> = marks.map(|(ip, mark)| (*ip, *mark)).collect();
-        self.rules.extend(rules);
+        earlier
+            .rules
+            .retain(|rule| match (rule.priority, &rule.from, &rule.fwmark) {
+                (PRIO_BLOCK, Some(from), None) => {
+                    mutant!("wiring/named-block-has-one-way", !named(from), true)
+                }
+                (PRIO_BLOCK, None, Some(_)) => !contradicts(rule),
+                (PRIO_ENI_ADDRESS, Some(from), None) => !named(from),
+                _ => false,
+            });
+        earlier.eni_marks.retain(|ip, _| !named(&IpNet::from(*ip)));
+        self.rules.extend(earlier.rules.iter().cloned());
         self.rules.sort();
         self.rules.dedup();
-        self.nat.eni_marks.extend(marks);
+        let marks = earlier.eni_marks.iter();
+        self.nat
+            .eni_marks
+            .extend(marks.map(|(ip, mark)| (*ip, *mark)));
         self
     }
 }

@@ -64,6 +64,8 @@ pub(super) const TABLE: &[Mutant] = &[
         .unseen("no promise counts calls: what is given back and bought anew is not seen"),
     tests("growth/token-is-this-runs", "tools/fleet-sim/src/lib.rs",
         "a client token is unlike that of any other run"),
+    tests("retry/sooner-for-pods", "ipamd/core/tests/refusals.rs",
+        "a pod that waits has EC2 asked again sooner than warm addresses have"),
     tests("describe/looks-when-something-is-odd", "ipamd/core/tests/lost.rs",
         "EC2 is asked soon when something is not as expected"),
     seeds("describe/now-and-then", Pods::V4, 200,

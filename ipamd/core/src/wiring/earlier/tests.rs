@@ -44,7 +44,7 @@ fn told(wiring: &HostWiring) -> (Vec<String>, Vec<String>) {
 fn what_is_not_named_stays() {
     let before = wiring(2, &[block("10.0.2.16/28"), block("10.0.2.9/32")]);
     let now = wiring(1, &[block("10.0.1.9/32")]);
-    let kept = now.clone().keeping(&earlier(&before));
+    let kept = now.clone().keeping(&mut earlier(&before));
     let (rules, marks) = told(&kept);
     let (theirs, their_marks) = told(&before);
     let (ours, our_marks) = told(&now);
@@ -56,8 +56,8 @@ fn what_is_not_named_stays() {
     }
     // Nothing else is changed.
     assert_eq!((&kept.enis, &kept.pods), (&now.enis, &now.pods));
-    assert_eq!(now.clone().keeping(&Earlier::default()), now);
-    assert_eq!(now.clone().keeping(&earlier(&now)), now);
+    assert_eq!(now.clone().keeping(&mut Earlier::default()), now);
+    assert_eq!(now.clone().keeping(&mut earlier(&now)), now);
 }
 
 /// A block that has moved has one way: that of this run. So has one that a larger or smaller one is in.
@@ -67,7 +67,7 @@ fn what_is_named_is_as_named() {
         for now in ["10.0.2.16/28", "10.0.2.17/32"] {
             let before = wiring(2, &[block(before)]);
             let now = wiring(1, &[block(now)]);
-            let kept = now.clone().keeping(&earlier(&before));
+            let kept = now.clone().keeping(&mut earlier(&before));
             let of_blocks = |rule: &&Rule| rule.priority == PRIO_BLOCK && rule.from.is_some();
             let rules = |wiring: &HostWiring| -> Vec<Rule> {
                 wiring.rules.iter().filter(of_blocks).cloned().collect()
@@ -84,13 +84,27 @@ fn own_addresses_and_pods_change_places() {
     let before = wiring(2, &[block("10.0.1.5/32")]);
     let mut now = wiring(1, &[]);
     now.pods = vec!["10.0.2.5/32".parse().expect("a network")];
-    let kept = now.clone().keeping(&earlier(&before));
+    let kept = now.clone().keeping(&mut earlier(&before));
     let (rules, marks) = told(&kept);
     assert!(
         !rules.iter().any(|rule| rule.contains("from 10.0.2.5")),
         "{rules:?}"
     );
     assert_eq!(marks, Vec::<String>::new());
+}
+
+/// What this run has named and names no more has no way left, whatever was there before it.
+#[test]
+fn what_this_run_gave_up_does_not_come_back() {
+    let (prefix, single) = (block("10.0.2.16/28"), block("10.0.2.9/32"));
+    let all = wiring(2, &[prefix, single]);
+    let mut before = earlier(&all);
+    let _known = all.clone().keeping(&mut before);
+    let none = wiring(2, &[]);
+    let kept = none.clone().keeping(&mut before);
+    let of_block = |rule: &&Rule| rule.priority == PRIO_BLOCK && rule.from.is_some();
+    assert_eq!(kept.rules.iter().find(of_block), None);
+    assert_eq!(kept.nat.eni_marks, none.nat.eni_marks);
 }
 
 /// Settings decide on all other rules; and a mark leads to one table.
@@ -105,7 +119,7 @@ fn settings_outrank_what_was() {
         }
     }
     let now = wiring(2, &[block("10.0.2.10/32")]);
-    let kept = now.clone().keeping(&earlier(&before));
+    let kept = now.clone().keeping(&mut earlier(&before));
     assert_eq!(kept.rules, now.rules);
     let (_, marks) = told(&kept);
     assert_eq!(marks, vec!["10.0.2.9 0x300", "10.0.2.10 0x300"]);
