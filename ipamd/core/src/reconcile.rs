@@ -407,7 +407,10 @@ fn take_blocks(
     memory.held_back.extend(held_back);
     let mut grown = Vec::new();
     for (block, new) in confirm {
-        if store.add_block(handle, block, BlockState::Confirmed) && new {
+        if !store.add_block(handle, block, BlockState::Confirmed) {
+            // Another ENI of ours has it yet: when it follows, it tells nothing of a call in doubt.
+            memory.held_back.insert(block);
+        } else if new {
             grown.push(block);
             drift.push(Drift::NewBlock(handle, block));
         }

@@ -149,6 +149,41 @@ fn what_was_held_back_settles_no_doubt() {
     assert_eq!(world.store.eni(handle).unwrap().in_doubt_since, None);
 }
 
+/// Others moved a block here from an ENI of ours that we wrote to a moment ago, so that it stayed there in our
+/// books: when it follows, it is no news, and tells nothing of a call in doubt.
+#[test]
+fn what_another_eni_still_had_settles_no_doubt() {
+    let mut world = World::with_minimum(12);
+    let of = |world: &World, primary| {
+        let mut enis = world.store.enis().values();
+        enis.find(|e| e.primary == primary).unwrap().clone()
+    };
+    let (first, second) = (of(&world, true), of(&world, false));
+    let assign = Action::Assign {
+        handle: second.handle,
+        eni: second.id.clone().unwrap(),
+        family: Family::V4,
+        kind: BlockKind::Address,
+        count: 1,
+    };
+    world.describe_after(120);
+    world.carry_out(&assign);
+    let block = *second.blocks.keys().next().unwrap();
+    for view in world.ec2.values_mut() {
+        view.blocks.retain(|b| *b != block);
+        if Some(&view.id) == first.id.as_ref() {
+            view.blocks.push(block);
+        }
+    }
+    world.describe_after(5);
+    assert!(of(&world, false).blocks.contains_key(&block));
+    world.now = world.now + Duration::from_secs(56);
+    let handle = lost_assign(&mut world);
+    world.describe_after(5);
+    assert!(of(&world, true).blocks.contains_key(&block));
+    assert!(world.store.eni(handle).unwrap().in_doubt_since.is_some());
+}
+
 /// A block of an earlier run, of which an older store knows nothing.
 #[test]
 fn what_the_store_forgot_settles_no_doubt() {

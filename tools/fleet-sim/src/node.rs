@@ -14,7 +14,7 @@ use crate::store::{Memory, MortalStore};
 use crate::world::World;
 use ipam_core::check::Violation;
 use ipam_core::wiring::{PodWiring, WIRING_VERSION};
-use ipam_core::{AttachmentKey, PodRef};
+use ipam_core::{AttachmentKey, Lease, PodRef};
 use ipam_engine::{
     Allocate, Handle, Ports, Refusal, Release, Released, Settings, Snapshot, Told, run_watched,
 };
@@ -228,8 +228,26 @@ impl Node {
         let work = run_watched(settings, ports, loaded, door, seed, watch);
         let mortal = life.clone();
         let task = tokio::spawn(async move { mortal.mortal(work).await });
-        self.spool.keep_drained(handle.clone(), life.clone());
+        self.spool
+            .keep_drained(handle.clone(), life.clone(), self.notes_renamed());
         self.daemon = Some(Daemon { handle, task, life });
+    }
+
+    /// Tells the oracle of noted DELs of leases under another network's name: they wait in memory.
+    fn notes_renamed(&self) -> impl Fn(&Release) + Send + Sync + 'static {
+        let (world, name, store) = (self.world.clone(), self.name.clone(), self.store.clone());
+        move |release| {
+            let (asked, now) = (&release.key, world.elapsed());
+            let same = |lease: &&Lease| {
+                let key = &lease.key;
+                key.network != asked.network
+                    && key.container_id == asked.container_id
+                    && key.if_name == asked.if_name
+            };
+            for lease in store.leases().iter().filter(same) {
+                world.oracle().ledger.took_renamed(now, &name, &lease.key);
+            }
+        }
     }
 
     /// The disk was last opened in another boot.

@@ -15,6 +15,7 @@ mod rate;
 pub(crate) mod refusals;
 pub(crate) mod room;
 mod runtime;
+pub(crate) mod six;
 pub(crate) mod truth;
 
 pub(crate) use books::{Eni, Given, enis, given};
@@ -413,6 +414,7 @@ impl Oracle {
         node: &str,
         shown: &BTreeMap<String, Vec<String>>,
     ) {
+        self.ledger.showed(node, shown.keys());
         self.doubts.retain(|(on, eni, _), doubt| {
             let shows = shown
                 .get(eni)

@@ -56,14 +56,19 @@ impl Spool {
     }
 
     /// What the daemon does with it, from its start on. What it can't carry out stays, and is tried
-    /// again later, or when another note comes.
-    pub(crate) fn keep_drained(&self, engine: Handle, life: Life) {
+    /// again later, or when another note comes. `taken` hears of each release that was answered.
+    pub(crate) fn keep_drained(
+        &self,
+        engine: Handle,
+        life: Life,
+        taken: impl Fn(&Release) + Send + Sync + 'static,
+    ) {
         let (spool, mortal) = (self.clone(), life.clone());
         let work = async move {
             loop {
                 // Made before the look: a note that comes in between is heard of.
                 let news = spool.news();
-                let left = spool.drain(&engine, &life).await;
+                let left = spool.drain(&engine, &life, &taken).await;
                 if left {
                     drop(timeout(AGAIN, news.notified()).await);
                 } else {
@@ -79,14 +84,20 @@ impl Spool {
     }
 
     /// `true`: something is left.
-    async fn drain(&self, engine: &Handle, life: &Life) -> bool {
+    async fn drain(
+        &self,
+        engine: &Handle,
+        life: &Life,
+        taken: &(impl Fn(&Release) + Sync),
+    ) -> bool {
         let all: Vec<u64> = self.notes().notes.keys().copied().collect();
         for number in all {
             // The plugin may have taken it back meanwhile.
             let Some(release) = self.notes().notes.get(&number).cloned() else {
                 continue;
             };
-            if engine.release(release).await.is_ok() {
+            if engine.release(release.clone()).await.is_ok() {
+                taken(&release);
                 life.step("before a noted release is removed");
                 self.remove(number);
             }

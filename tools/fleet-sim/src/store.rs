@@ -286,6 +286,14 @@ impl Memory {
         cooldowns.map(|(ip, released)| (*ip, released.at)).collect()
     }
 
+    /// The host's ends of the links that released addresses were on.
+    pub(crate) fn released_links(&self) -> BTreeMap<IpAddr, String> {
+        let disk = self.disk();
+        let cooldowns = disk.now.cooldowns.iter();
+        let links = cooldowns.map(|(ip, released)| (*ip, released.host_if.clone()));
+        links.filter(|(_, host_if)| !host_if.is_empty()).collect()
+    }
+
     /// How long ago a commit last failed, and whether none went well since.
     pub(crate) fn last_failure(&self) -> Option<(Duration, bool)> {
         let disk = self.disk();

@@ -432,6 +432,7 @@ impl HostNet for MortalKernel {
     fn apply(&self, wiring: HostWiring) -> Fut<'_, Result<Applied, HostNetError>> {
         Box::pin(async move {
             self.life.step("before the host is wired");
+            let blocks = wiring.pods.clone();
             let applied = self.make_so(wiring).await;
             let now = self.kernel.now();
             let mut oracle = self.kernel.world.oracle();
@@ -440,7 +441,7 @@ impl HostNet for MortalKernel {
                 .applied(now, &self.kernel.node, applied.is_ok());
             oracle
                 .ledger
-                .wired_host(now, &self.kernel.node, applied.is_ok());
+                .wired_host(now, &self.kernel.node, applied.is_ok().then_some(blocks));
             drop(oracle);
             self.life.step("after the host is wired");
             applied

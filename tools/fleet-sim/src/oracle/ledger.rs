@@ -4,10 +4,11 @@
 
 use crate::store::Memory;
 use crate::world::World;
-use ipam_core::Timestamp;
 use ipam_core::plan::Policy;
+use ipam_core::{AttachmentKey, Timestamp};
 use ipam_engine::Settings;
-use std::collections::BTreeMap;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What one run of a node's daemon has seen. It begins anew with each start, as a daemon does.
@@ -31,6 +32,10 @@ pub(crate) struct Run {
     /// The last attempt to wire the host that went well, and the last one that failed.
     pub(crate) wired: Option<Duration>,
     pub(crate) wiring_failed: Option<Duration>,
+    /// The blocks that the last attempt that went well was about.
+    pub(crate) serves: Vec<IpNet>,
+    /// ENIs that EC2 has shown it.
+    pub(crate) shown: BTreeSet<String>,
     /// Calls to EC2 that were sent and not answered yet, by action.
     under_way: BTreeMap<&'static str, u32>,
     /// The last time that an action ended with a code, or with none if it went well.
@@ -151,11 +156,23 @@ impl Ledger {
         }
     }
 
-    /// The host was wired, or could not be.
-    pub(crate) fn wired_host(&mut self, now: Duration, node: &str, done: bool) {
+    /// A Describe was answered, with these ENIs.
+    pub(crate) fn showed<'a>(&mut self, node: &str, enis: impl Iterator<Item = &'a String>) {
+        self.of(node).shown.extend(enis.cloned());
+    }
+
+    /// A daemon has taken in a noted DEL of a lease under another network's name.
+    pub(crate) fn took_renamed(&mut self, now: Duration, node: &str, key: &AttachmentKey) {
+        self.renamed_dels
+            .insert((node.to_owned(), key.clone()), now);
+    }
+
+    /// The host was wired with these blocks, or could not be.
+    pub(crate) fn wired_host(&mut self, now: Duration, node: &str, done: Option<Vec<IpNet>>) {
         let run = self.of(node);
-        if done {
+        if let Some(blocks) = done {
             run.wired = Some(now);
+            run.serves = blocks;
         } else {
             run.wiring_failed = Some(now);
         }

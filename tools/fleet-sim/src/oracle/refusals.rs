@@ -29,6 +29,8 @@ pub(crate) struct Asked {
     pub(crate) before: usize,
     /// ADDs of the node that wait, this one among them.
     pub(crate) waiting: usize,
+    /// It wants a node-local address of this family, too.
+    pub(crate) local: Option<Family>,
 }
 
 /// Nobody has made any trouble for so long: EC2's lag, doubts and the first back-offs are over, and what
@@ -84,15 +86,15 @@ pub(crate) fn judge(
 
 /// A refusal for want of a node-local address.
 fn egress_full(account: &Account<'_>) -> Vec<String> {
-    let full = |family| is_full(account, family);
+    let full = |family| free_local(account, family) == 0;
     unless(
         full(Family::V4) || full(Family::V6),
         "a node-local address is free",
     )
 }
 
-/// Whether every address of a family's node-local range is a pod's, routed, or resting.
-pub(crate) fn is_full(account: &Account<'_>, family: Family) -> bool {
+/// Addresses of a family's node-local range that are no pod's, nor routed, nor resting.
+pub(crate) fn free_local(account: &Account<'_>, family: Family) -> usize {
     let place = &account.place;
     let (now, rest) = (place.world.elapsed(), account.run.policy.cooldown + LOOK);
     let oracle = place.world.oracle();
@@ -110,7 +112,8 @@ pub(crate) fn is_full(account: &Account<'_>, family: Family) -> bool {
     let ended = oracle.ended.iter();
     let rests = ended.filter(|((node, _), (at, _))| *node == place.node && now < *at + rest);
     taken.extend(rests.map(|((_, ip), _)| *ip));
-    egress::addresses(family).all(|ip| taken.contains(&ip))
+    let free = egress::addresses(family).filter(|ip| !taken.contains(ip));
+    free.count()
 }
 
 fn unless(right: bool, words: &str) -> Vec<String> {
@@ -194,18 +197,38 @@ fn no_address(account: &Account<'_>, asked: &Asked, refusal: &Refusal) -> Vec<St
     if reasons.iter().any(blind) {
         return wrong;
     }
-    let room = &account.room;
-    if room.serves_now(families) && room.free.len() > asked.before {
-        let some: Vec<_> = room.free.iter().take(3).collect();
-        wrong.push(format!("{} addresses are free: {some:?}", room.free.len()));
-        return wrong;
+    // Without a node-local address nobody is served.
+    if asked
+        .local
+        .is_none_or(|family| free_local(account, family) > asked.before)
+    {
+        wrong.extend(missed(account, asked, &reasons));
     }
+    wrong
+}
+
+/// What the ADD could have been given: at once, by its deadline, or by EC2.
+fn missed(account: &Account<'_>, asked: &Asked, reasons: &[&Note]) -> Vec<String> {
+    let families = &account.run.policy.families;
+    let (room, world) = (&account.room, account.place.world);
+    let wants = |family| families.contains(&family);
+    let free = !wants(Family::V4) || room.free.len() > asked.before;
+    let six = !wants(Family::V6) || room.six;
+    if free && six {
+        let some: Vec<_> = room.free.iter().take(3).collect();
+        let what = if wants(Family::V4) {
+            format!("{} addresses are free: {some:?}", room.free.len())
+        } else {
+            "an IPv6 prefix is there".into()
+        };
+        return vec![what];
+    }
+    let mut wrong = Vec::new();
     let early = account.now + INSTANT < asked.deadline;
-    if early {
+    if early && six {
         let soon = asked.deadline - LOOK;
         let rested = room.resting.values().filter(|end| **end < soon).count();
-        let v4 = families.contains(&Family::V4);
-        if v4 && rested > asked.before {
+        if rested > asked.before {
             wrong.push(format!(
                 "{rested} addresses have rested before {:?}",
                 asked.deadline
@@ -213,20 +236,26 @@ fn no_address(account: &Account<'_>, asked: &Asked, refusal: &Refusal) -> Vec<St
         }
     }
     // Where tags were changed meanwhile nobody knows what the daemon heard of it.
-    let retagged = account.place.world.oracle().retagged;
-    let six = !families.contains(&Family::V6) || room.six;
-    if six && room.grows() && !retagged && !churns(account, asked, &reasons) {
-        let world = account.place.world;
+    let retagged = world.oracle().retagged;
+    let gives = (free || room.grows() && !retagged && !churns(account, asked, reasons))
+        && (six || room.six_grows);
+    if gives {
+        // What holds one family up does not hold up the other.
+        let short = |note: &&&Note| {
+            let explains = |family| Account::explains(note, Matter::Short(family));
+            !free && explains(Family::V4) || !six && explains(Family::V6)
+        };
         let held =
             |note: &&Note| stands_until(note, &account.run).is_some_and(|at| at >= asked.deadline);
-        let time = asked.deadline.saturating_sub(account.now) > super::bound::call(world);
-        if early && time && !reasons.iter().any(held) {
+        let calls = if free || six { 1 } else { 2 };
+        let left = asked.deadline.saturating_sub(account.now);
+        let time = left > super::bound::call(world) * calls;
+        if early && time && !reasons.iter().filter(short).any(held) {
             wrong.push(format!(
-                "EC2 would give one now ({} slots are open, {} of {} ENIs are there), and {:?} are left",
+                "EC2 would give one now ({} slots are open, {} of {} ENIs are there), and {left:?} are left",
                 room.open_slots(),
                 room.enis,
                 room.enis_max,
-                asked.deadline - account.now
             ));
         }
         let nodes = world.vpc().nodes().iter().filter(|n| n.running).count();

@@ -4,6 +4,7 @@
 
 use super::books::{self, Eni};
 use super::ledger::Run;
+use super::six;
 use crate::kernel::Kernel;
 use crate::scenario::places::admitted;
 use crate::store::Memory;
@@ -66,6 +67,8 @@ pub(crate) struct Room {
     pub(crate) resting: BTreeMap<IpAddr, Duration>,
     /// The primary ENI has an IPv6 prefix that the daemon knows.
     pub(crate) six: bool,
+    /// EC2 would give it one.
+    pub(crate) six_grows: bool,
     pub(crate) prefixes: bool,
     /// The primary ENI's subnet gives pods no addresses.
     pub(crate) shut: bool,
@@ -97,9 +100,15 @@ impl Room {
             let same = |e: &&ipam_core::Eni| e.id.as_ref().is_some_and(|i| i.as_str() == id);
             records.iter().find(same)
         };
+        let forgetful = world.oracle().forgetful.contains_key(place.node);
         let slots: Vec<Slots> = on
             .iter()
-            .map(|eni| slots_of(eni, record(&eni.id)))
+            .map(|eni| {
+                let mut slots = slots_of(eni, record(&eni.id));
+                // A store that lost something knows of it by IMDS alone until EC2 shows it.
+                slots.managed &= !forgetful || run.shown.contains(&eni.id);
+                slots
+            })
             .collect();
         // Those that only the disk knows: asked for, or gone by hand and not missed yet.
         let more = records.iter().filter(|e| {
@@ -123,6 +132,7 @@ impl Room {
             free: BTreeSet::new(),
             resting: BTreeMap::new(),
             six: false,
+            six_grows: six::grows(world, &kind, first, record(&first.id)),
             shut: record(&first.id).is_some_and(|e| e.excluded),
             full_said: full_said(run, world.elapsed()),
             used: 0,
@@ -151,6 +161,7 @@ impl Room {
         }
         let links = place.kernel.links();
         taken.extend(place.kernel.routed());
+        taken.extend(lingering(place));
         let resting = place.store.released();
         // A kernel in trouble forgets finished pods late: what it remembers is given to nobody.
         let troubled = place.world.oracle().ledger.trouble + super::refusals::PEACE_AFTER > now;
@@ -199,7 +210,11 @@ impl Room {
                         // Nor is it sure when a kernel in trouble is heard of it.
                         Some(until) if troubled || until + LET_GO > now => {}
                         // What an earlier run wired this one has not seen yet.
-                        _ if eni.first || run.wired.is_some() && place.kernel.serves(ip, mac) => {
+                        // Nor is what the last try to wire was to serve, if that failed.
+                        _ if eni.first
+                            || run.serves.contains(&IpNet::V4(*net))
+                                && place.kernel.serves(ip, mac) =>
+                        {
                             self.free.insert(ip);
                         }
                         _ => {}
@@ -212,14 +227,6 @@ impl Room {
     /// Whether `MAX_ENI` is lower than what the instance takes.
     pub(crate) fn by_setting(&self) -> bool {
         self.enis_max < self.kind.card_enis.first().copied().unwrap_or(1)
-    }
-
-    /// Whether a pod of these families could be given addresses at once.
-    pub(crate) fn serves_now(&self, families: &[Family]) -> bool {
-        families.iter().all(|family| match family {
-            Family::V4 => !self.free.is_empty(),
-            Family::V6 => self.six,
-        })
     }
 
     /// IPv4 slots that neither hold a block nor wait for one, on ENIs of the daemon's.
@@ -286,6 +293,18 @@ impl Room {
         let least = subnets.map(|subnet| self.free_in(subnet).addresses).min();
         wanted.min(least.unwrap_or(0).saturating_sub(new))
     }
+}
+
+/// Addresses of pods whose links outlive them: a namespace may linger after its DEL, and one that no DEL came
+/// for may have lost its routes alone.
+fn lingering(place: &Place<'_>) -> Vec<IpAddr> {
+    let oracle = place.world.oracle();
+    let here = oracle.living.iter().filter(|((on, _), _)| on == place.node);
+    let newer: BTreeSet<&str> = here.map(|(_, l)| l.host_if.as_str()).collect();
+    let links = place.store.released_links().into_iter();
+    let stands = |host_if: &str| !newer.contains(host_if) && place.kernel.has_veth(host_if);
+    let linger = links.filter(|(_, host_if)| stands(host_if));
+    linger.map(|(ip, _)| ip).collect()
 }
 
 /// An ENI that EC2 said is full is believed to be so for its back-off's longest time.

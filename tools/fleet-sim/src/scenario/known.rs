@@ -78,8 +78,6 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
 /// dice, or of the daemon, gives these numbers other stories: whoever makes one searches anew.
 pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
     (1672, Promise::NoEndlessHold),
-    (2419, Promise::ServedInTime),
-    (3016, Promise::NoShrinkInDoubt),
     (3380, Promise::ServedInTime),
 ];
 

@@ -11,6 +11,7 @@ use super::waiting::breaches;
 use super::words;
 use crate::oracle::Promise;
 use crate::oracle::bound::{bound, lag};
+use crate::oracle::refusals::free_local;
 use crate::oracle::room::Room;
 use crate::oracle::truth::Account;
 use crate::rng::Rng;
@@ -66,7 +67,7 @@ impl Probes {
         let rooms: Vec<&Room> = accounts.iter().flatten().map(|a| &a.room).collect();
         for (machine, account) in there.iter().zip(&accounts) {
             let Some(account) = account else { continue };
-            let pods = fit(account, &rooms);
+            let pods = fit(account, &rooms, machine.site.asks().egress);
             let mut limit = bound(world, &rooms);
             if number == 0 {
                 limit += AFTERMATH + lag(world);
@@ -84,11 +85,16 @@ impl Probes {
 }
 
 /// How many pods fit for sure: what is free, and what EC2 has for this node alone or for all nodes.
-fn fit(account: &Account<'_>, rooms: &[&Room]) -> u32 {
+fn fit(account: &Account<'_>, rooms: &[&Room], local: Option<Family>) -> u32 {
     let room = &account.room;
     let policy = &account.run.policy;
     let pods = policy.max_pods.unwrap_or(PODS).saturating_sub(room.used);
-    let most = pods.min(PODS);
+    let local = local.map_or(usize::MAX, |family| free_local(account, family));
+    let most = pods.min(PODS).min(u32::try_from(local).unwrap_or(PODS));
+    let six = !policy.families.contains(&Family::V6) || room.six || room.six_grows;
+    if !six {
+        return 0;
+    }
     if !policy.families.contains(&Family::V4) {
         return most;
     }

@@ -381,7 +381,8 @@ impl<'a> Judge<'a> {
         let site = &self.machine.site;
         let family = site.asks().egress;
         let account = Account::of(site.place());
-        let full = |family| account.is_some_and(|account| refusals::is_full(&account, family));
+        let full =
+            |family| account.is_some_and(|account| refusals::free_local(&account, family) == 0);
         family.is_some_and(full)
     }
 

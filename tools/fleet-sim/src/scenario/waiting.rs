@@ -74,6 +74,7 @@ impl Waiting {
             deadline: self.deadline,
             before: oracle.order.before(&site.name, self.number),
             waiting: oracle.order.waiting(&site.name),
+            local: site.asks().egress,
         };
         let asked = asked(&site.world.oracle());
         let wrong = refusals::judge(&account, &asked, refusal);

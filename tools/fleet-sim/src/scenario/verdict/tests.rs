@@ -242,6 +242,7 @@ fn judged(world: &World, machine: &Machine, refusal: &Refusal) -> bool {
         deadline: world.elapsed() + Duration::from_secs(30),
         before: 0,
         waiting: 1,
+        local: None,
     };
     refusals::judge(&account, &asked, refusal).is_empty()
 }
