@@ -192,3 +192,26 @@ fn what_was_held_back_is_asked_for_until_it_is_settled() {
     }
     assert!(!held(&world), "{:?}", world.store.enis());
 }
+
+/// Warm addresses are gathered before EC2 is asked for them: meanwhile nothing is being asked for.
+#[test]
+fn what_is_put_off_is_not_told_as_asked_for() {
+    let mut world = World::with_minimum(4);
+    world.memory = Memory::new(true, 7, world.now).spread_out();
+    world.describe_after(1);
+    world.policy.minimum_ip = Some(6);
+    let asks = |note: &Note| matches!(note, Note::Growing(_));
+    let mut put_off = 0;
+    for _ in 0..600 {
+        let plan = world.plan();
+        world.memory.remember(&plan);
+        if plan.actions.iter().any(assigns) {
+            assert!(plan.report.notes.iter().any(asks), "{plan:?}");
+            break;
+        }
+        put_off += 1;
+        assert!(!plan.report.notes.iter().any(asks), "{plan:?}");
+        world.now = world.now + Duration::from_secs(1);
+    }
+    assert!((1..600).contains(&put_off), "{put_off}");
+}

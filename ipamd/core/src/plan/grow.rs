@@ -41,7 +41,10 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
     let short = (goal.grow_to + drain).saturating_sub(draft.supply);
     draft.pressed = draft.starving();
     if !draft.pressed && !draft.warm_growth_is_due() {
-        draft.plan.report.note(Note::Growing(short + draft.coming));
+        // What is put off is not asked for yet.
+        if draft.coming > 0 {
+            draft.plan.report.note(Note::Growing(draft.coming));
+        }
         return short;
     }
     let (before, planned) = (draft.pace, draft.plan.actions.len());

@@ -59,9 +59,9 @@ fn meaning(action: &str, code: &str, kind: Option<BlockKind>) -> Option<(&'stati
             ("no_free_prefix", 600)
         }
         "InvalidParameterValue" if create => ("subnet_full", 300),
-        "PrivateIpAddressLimitExceeded" | "InvalidInterface.IpAddressLimitExceeded" => {
-            ("eni_full", 300)
-        }
+        "PrivateIpAddressLimitExceeded"
+        | "Ipv6AddressLimitExceeded"
+        | "InvalidInterface.IpAddressLimitExceeded" => ("eni_full", 300),
         "AttachmentLimitExceeded" => ("instance_full", 300),
         "NetworkInterfaceLimitExceeded" => ("account_full", 300),
         "InvalidNetworkInterfaceID.NotFound" if create => ("token_used", 120),
@@ -230,13 +230,15 @@ impl<'a> Account<'a> {
         self.run.calls(|_| true) || self.place.store.any_eni(half_way)
     }
 
-    /// An address that EC2 gave is on an ENI that the kernel does not serve yet.
+    /// An address that EC2 gave is on an ENI that the kernel does not serve yet, or that the daemon has not wired
+    /// with it: what an earlier run wired this one has not seen.
     fn is_arriving(&self) -> bool {
         let waits = |e: &ipam_core::Eni| {
             let comes = matches!(e.phase, Phase::Created | Phase::Attached);
             let holds = |(block, _): (&ipam_core::Block, &BlockState)| {
                 let serves = |mac| self.place.kernel.serves(block.first(), mac);
-                !e.primary && !e.mac.is_some_and(serves)
+                let wired = self.run.serves.contains(&block.net());
+                !(e.primary || wired && e.mac.is_some_and(serves))
             };
             let mut blocks = e.blocks.iter();
             e.unmanaged.is_none() && (comes && !e.blocks.is_empty() || blocks.any(holds))

@@ -47,12 +47,6 @@ impl Site {
         self.boot.load(Ordering::Relaxed)
     }
 
-    /// Whether refusals, and the time that probes take, are judged: what stands in the way of IPv6
-    /// prefixes and of odd runtimes the oracle does not know yet.
-    pub(super) fn judges_refusals(&self) -> bool {
-        self.habits.plain() && self.asks().families == [Family::V4]
-    }
-
     /// No trouble any more: pods that are not up give up.
     pub(super) fn quiet(&self) -> bool {
         self.quiet.load(Ordering::Relaxed)

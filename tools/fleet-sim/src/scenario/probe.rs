@@ -169,10 +169,8 @@ impl Probe {
     }
 
     fn late(&self, what: String) {
-        let site = self.pod.site();
-        if site.judges_refusals() {
-            breaches(&site.world, vec![(Promise::ServedInTime, what)]);
-        }
+        let world = &self.pod.site().world;
+        breaches(world, vec![(Promise::ServedInTime, what)]);
     }
 
     async fn up(&mut self, mut add: Answered) {

@@ -52,9 +52,7 @@ impl Waiting {
         let key = (site.name.clone(), self.key.clone());
         let again = self.again || world.oracle().living.contains_key(&key) || regains(site, answer);
         let served = matches!(answer, Some(Ok(_))) && !again;
-        if let Some(Err(refusal)) = answer
-            && site.judges_refusals()
-        {
+        if let Some(Err(refusal)) = answer {
             self.judge(site, refusal);
         }
         let mut oracle = world.oracle();

@@ -68,15 +68,6 @@ impl Habits {
         }
     }
 
-    /// Whether pods come once, with one interface, and go by one DEL. Only then does the oracle of refusals
-    /// and of time know what it has to know: which addresses wait for a namespace that lingers, for a
-    /// second interface, or in a node-local range, it does not.
-    pub(in super::super) const fn plain(&self) -> bool {
-        !(self.recreates || self.odd_dels || self.renames || self.second || self.old_plugins)
-            && !(self.egress || self.crowded)
-            && self.gc.is_none()
-    }
-
     /// Whether nodes have an IPv6 address though their pods have none of EC2's.
     pub(in super::super) const fn six(self) -> bool {
         self.egress && self.reaches_six
