@@ -3,6 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Things of a kind, one after the other.
+pub(crate) fn list<T: std::fmt::Display>(things: impl IntoIterator<Item = T>) -> String {
+    let words: Vec<String> = things.into_iter().map(|thing| thing.to_string()).collect();
+    if words.is_empty() {
+        return "none".to_owned();
+    }
+    words.join(", ")
+}
+
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story(Option<Arc<Mutex<Vec<String>>>>);

@@ -8,6 +8,7 @@
 
 use super::{Breach, Living, Oracle, Promise, books};
 use crate::kernel::{Dirty, Home, Lack, Tables};
+use crate::story::list;
 use crate::world::World;
 use ipam_core::wiring::egress::is_local;
 use ipam_core::{AttachmentKey, Mac};
@@ -38,6 +39,17 @@ pub(crate) enum By {
     Link,
     /// The pod's own plugin.
     Plugin,
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Daemon(what) => write!(f, "by the daemon's {what}"),
+            Self::Other(what) => write!(f, "by another program: {what}"),
+            Self::Link => f.write_str("since the ENI's link came or went"),
+            Self::Plugin => f.write_str("by the pod's own plugin"),
+        }
+    }
 }
 
 /// A pod that is not served.
@@ -236,7 +248,7 @@ impl Oracle {
                 .iter()
                 .find(|lack| !had.is_some_and(|had| had.iter().any(|one| one.is_like(lack))));
             if let Some(lack) = new {
-                let words = format!("{sandbox} on {node} with {:?}: {lack}", pod.ips);
+                let words = format!("{sandbox} on {node} with {}: {lack}", list(&pod.ips));
                 match by {
                     By::Daemon(what) => self.breaches.push(Breach {
                         at: now,
@@ -302,8 +314,8 @@ impl Oracle {
             Some(_) => {
                 let lacks: Vec<String> = lame.lacks.iter().map(ToString::to_string).collect();
                 let what = format!(
-                    "{sandbox} on {node} with {:?} since {:?} ({:?}): {}",
-                    pod.ips,
+                    "{sandbox} on {node} with {} is not served since {:?} ({}): {}",
+                    list(&pod.ips),
                     lame.since,
                     lame.why,
                     lacks.join(", ")

@@ -216,7 +216,7 @@ impl Oracle {
             .next();
         if let Some(sent) = doubt {
             let what = format!(
-                "{node} sends {} while its Assign of {sent:?} is not settled",
+                "{node} sends {} while nobody knows the outcome of the Assign that it sent at {sent:?}",
                 words(action)
             );
             self.breach(now, Promise::NoShrinkInDoubt, what);
@@ -336,8 +336,11 @@ impl Oracle {
             };
             let slots = self.pools.runs.get(node).and_then(|run| run.slots);
             let held = eni.blocks.iter().filter(|b| b.addr().is_ipv4()).count();
-            if slots.is_some_and(|slots| held > slots as usize) {
-                found.push(format!("{} on {node} holds {held} of {slots:?}", eni.id));
+            if let Some(slots) = slots.filter(|slots| held > *slots as usize) {
+                found.push(format!(
+                    "{} on {node} holds {held} blocks and has {slots} slots",
+                    eni.id
+                ));
             }
         }
         for what in found {
@@ -367,7 +370,8 @@ impl Oracle {
             return;
         };
         let need = run.needs.iter().map(|(_, need)| *need).max();
-        let Some(most) = run.most(need.unwrap_or_default()) else {
+        let need = need.unwrap_or_default();
+        let Some(most) = run.most(need) else {
             return;
         };
         let mine = |e: &&Eni| {
@@ -386,7 +390,7 @@ impl Oracle {
             .sum();
         if held > most as usize {
             let what = format!(
-                "{node} has {held} addresses by {} and needs {need:?}, so {most} at most",
+                "{node} has {held} addresses by {} and needs {need}, so {most} at most",
                 words(action)
             );
             self.breach(now, Promise::GrowthCountsInFlight, what);
@@ -456,9 +460,12 @@ fn refuses(
     if mine || here && adds_or_takes_blocks || orphan && cleans_up {
         return None;
     }
+    let or = |name: &Option<String>, none: &str| name.clone().unwrap_or_else(|| none.to_owned());
     Some(format!(
-        "to one of {:?} in {:?}, attached to {:?}",
-        eni.owner, eni.cluster, eni.node
+        "to an ENI whose tags name {} as its node and {} as its cluster, attached to {}",
+        or(&eni.owner, "nobody"),
+        or(&eni.cluster, "none"),
+        or(&eni.node, "no node")
     ))
 }
 

@@ -6,6 +6,7 @@
 use super::ledger::Run;
 use super::truth::{Account, Matter};
 use super::{Living, Promise};
+use crate::story::list;
 use crate::world::World;
 use ipam_core::AttachmentKey;
 use ipam_core::Family;
@@ -62,7 +63,7 @@ pub(crate) fn judge(
     if refusal.cause.is_empty() || refusal.message.is_empty() {
         wrong.push((
             Promise::RefusalHasCause,
-            format!("{}: {refusal:?}", asked.key),
+            format!("{} is refused ({}): {refusal}", asked.key, refusal.cause),
         ));
     }
     let found = match refusal.kind {
@@ -215,9 +216,9 @@ fn missed(account: &Account<'_>, asked: &Asked, reasons: &[&Note]) -> Vec<String
     let free = !wants(Family::V4) || room.free.len() > asked.before;
     let six = !wants(Family::V6) || room.six;
     if free && six {
-        let some: Vec<_> = room.free.iter().take(3).collect();
+        let some = room.free.iter().take(3);
         let what = if wants(Family::V4) {
-            format!("{} addresses are free: {some:?}", room.free.len())
+            format!("{} addresses are free, as {}", room.free.len(), list(some))
         } else {
             "an IPv6 prefix is there".into()
         };

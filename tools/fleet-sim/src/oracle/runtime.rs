@@ -37,7 +37,7 @@ impl Oracle {
         own_del: bool,
     ) {
         if refusal.cause.is_empty() || refusal.message.is_empty() {
-            let what = format!("{key}: {refusal:?}");
+            let what = format!("{key} is refused ({}): {refusal}", refusal.cause);
             self.breach(now, Promise::RefusalHasCause, what);
         }
         if refusal.kind == RefusalKind::Cancelled && !own_del {

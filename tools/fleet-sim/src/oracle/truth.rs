@@ -262,7 +262,11 @@ impl<'a> Account<'a> {
         let table = room.kind.ipv4_per_eni.saturating_sub(1);
         let table = (room.enis_max, table, room.by_setting());
         if (enis, slots, by_setting) != truth && (enis, slots, by_setting) != table {
-            return Err(format!("the limit is {truth:?}"));
+            let by = if room.by_setting() { " by MAX_ENI" } else { "" };
+            return Err(format!(
+                "the limit is {} ENIs{by} with {} slots each",
+                room.enis_max, room.slots
+            ));
         }
         if room.enis < room.enis_max {
             return Err(format!("{} ENIs are there", room.enis));

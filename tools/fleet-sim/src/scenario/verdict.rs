@@ -10,6 +10,7 @@ use super::words;
 use super::{operator, places};
 use crate::oracle::truth::{Account, Matter};
 use crate::oracle::{self, Eni, Promise, refusals};
+use crate::story::list;
 use crate::world::World;
 use ipam_core::{AttachmentKey, BlockState, Family, Lease, Phase, Unmanaged};
 use ipam_engine::Snapshot;
@@ -149,7 +150,7 @@ impl<'a> Judge<'a> {
             living.extend(pod.ips.iter().map(|ip| (key.clone(), *ip)));
             let has = |l: &Lease| l.key == *key && pod.is_of(l);
             if !pod.unstored && !self.leases.iter().any(has) {
-                let what = format!("{key} on {on} has {:?} and no lease", pod.ips);
+                let what = format!("{key} on {on} has {} and no lease", list(&pod.ips));
                 self.breach(Promise::PodKeepsLease, what);
             }
         }
@@ -187,14 +188,7 @@ impl<'a> Judge<'a> {
             }
             let fine = eni.unmanaged.is_some() || eni.phase == Phase::Ready;
             if eni.intent.is_some() || eni.in_doubt_since.is_some() || !fine {
-                found.push(format!(
-                    "{:?} {:?} intent {:?} doubt {:?}; {}",
-                    eni.id,
-                    eni.phase,
-                    eni.intent,
-                    eni.in_doubt_since,
-                    snapshot.report.join("; ")
-                ));
+                found.push(words::unsettled(&eni, &snapshot.report));
             }
         }
         found
@@ -202,7 +196,7 @@ impl<'a> Judge<'a> {
 
     /// The daemon's books and EC2's name the same blocks.
     fn agrees(&self) {
-        let list = |(id, blocks): (String, BTreeSet<IpNet>)| format!("{id} {blocks:?}");
+        let eni = |(id, blocks): (String, BTreeSet<IpNet>)| format!("{id} with {}", list(&blocks));
         let ours: BTreeSet<String> = self
             .machine
             .site
@@ -214,7 +208,7 @@ impl<'a> Judge<'a> {
             .filter(|e| e.unmanaged != Some(Unmanaged::NotNamed))
             .map(|e| {
                 let blocks = e.blocks.keys().map(ipam_core::Block::net).collect();
-                list((e.id.map(|id| id.0).unwrap_or_default(), blocks))
+                eni((e.id.map(|id| id.0).unwrap_or_default(), blocks))
             })
             .collect();
         let broken = self.world.oracle().living.values().any(|l| l.broken);
@@ -227,13 +221,13 @@ impl<'a> Judge<'a> {
             .on
             .iter()
             .filter(|e| !lost(&e.id) && !e.foreign)
-            .map(|e| list((e.id.clone(), e.blocks.iter().copied().collect())))
+            .map(|e| eni((e.id.clone(), e.blocks.iter().copied().collect())))
             .collect();
         if ours != theirs && !broken {
             let what = format!(
-                "only here: {:?}; only at EC2: {:?}",
-                ours.difference(&theirs).collect::<Vec<_>>(),
-                theirs.difference(&ours).collect::<Vec<_>>()
+                "only in its books: {}; only at EC2: {}",
+                list(ours.difference(&theirs)),
+                list(theirs.difference(&ours))
             );
             self.breach(Promise::KnowsWhatEc2Gave, what);
         }
@@ -434,7 +428,9 @@ impl<'a> Judge<'a> {
             Ok(_) => {}
             // Pods of the last probe come still, and one of them may have had the last of a range.
             Err(refusal) if free > 0 && !self.is_crowded() => {
-                let what = format!("{refusal:?} with {free} free");
+                let why =
+                    refusal.map_or_else(|| "no answer".into(), |r| format!("{r} ({})", r.cause));
+                let what = format!("{why}, with {free} free");
                 self.breach(Promise::GetsAddressIfItCan, what);
             }
             // Whether it is right is the oracle's of refusals.

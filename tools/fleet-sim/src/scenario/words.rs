@@ -202,15 +202,42 @@ pub(super) fn snapshot(snapshot: &Snapshot) -> String {
     words
 }
 
-fn eni(eni: &EniSnapshot) -> String {
-    let phase = match eni.phase {
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
         Phase::Creating => "being made",
         Phase::Created => "not attached yet",
         Phase::Attached => "attached, not wired",
         Phase::Ready => "ready",
         Phase::Leaving => "leaving",
         Phase::Detached => "detached",
+    }
+}
+
+/// An ENI about which something is under way for good, and what the daemon says of it.
+pub(super) fn unsettled(eni: &ipam_core::Eni, report: &[String]) -> String {
+    let id = eni
+        .id
+        .as_ref()
+        .map_or("an ENI without an id", |id| id.as_str());
+    let call = if eni.intent.is_some() {
+        ", and its call is not done"
+    } else {
+        ""
     };
+    let doubt = if eni.in_doubt_since.is_some() {
+        ", and nobody knows the outcome of its last call"
+    } else {
+        ""
+    };
+    let says = report.join("; ");
+    format!(
+        "{id} is {}{call}{doubt}; the daemon says: {says}",
+        phase(eni.phase)
+    )
+}
+
+fn eni(eni: &EniSnapshot) -> String {
+    let phase = phase(eni.phase);
     let blocks: Vec<String> = eni
         .blocks
         .iter()
