@@ -5,9 +5,11 @@ mod common;
 
 use common::World;
 use ipam_core::cloud::ErrorClass;
+use ipam_core::datastore::Datastore;
 use ipam_core::outcome::begin;
 use ipam_core::plan::{Action, Policy};
-use ipam_core::{Block, BlockState, EniHandle, EniId};
+use ipam_core::{Block, BlockState, EniHandle, EniId, Family};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn state(world: &World, block: Block) -> Option<BlockState> {
@@ -214,4 +216,31 @@ fn what_was_given_back_does_not_come_back() {
             assert_eq!(state(&world, block), None, "killed: {killed}");
         }
     }
+}
+
+/// An ENI in a subnet that gives pods nothing any more has blocks of both families: each is given back by a call of
+/// its own, since one may be refused (a role without `UnassignIpv6Addresses`) when the other is done.
+#[test]
+fn families_are_given_back_one_by_one() {
+    let (mut world, handle, eni, _) = scene();
+    let prefix = Block::new("2001:db8:0:0:1::/80".parse().unwrap()).unwrap();
+    world.ec2.get_mut(&eni).unwrap().blocks.push(prefix);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        world.describe_after(3_600);
+        let mut enis: Vec<_> = world.store.enis().values().cloned().collect();
+        enis.iter_mut().for_each(|eni| eni.excluded = true);
+        world.store = Datastore::restore(world.policy.cooldown, enis, vec![], BTreeMap::new());
+        world.wire();
+        let of_it = |a: &Action| matches!(a, Action::Unassign { handle: of, .. } if *of == handle);
+        let action = world.plan().actions.into_iter().find(of_it).unwrap();
+        let Action::Unassign { blocks, .. } = &action else {
+            unreachable!("chosen so");
+        };
+        let families: BTreeSet<Family> = blocks.iter().map(Block::family).collect();
+        seen.push(families.into_iter().collect::<Vec<_>>());
+        world.carry_out(&action);
+    }
+    assert_eq!(seen, [[Family::V4], [Family::V6]]);
+    assert!(world.store.eni(handle).unwrap().blocks.is_empty());
 }

@@ -113,6 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<Verdict, TaskError> {
     runner.step("build tests", || suite::build(&mut built, &[]));
     runner.step("tests", || suite::run(&built, &programs));
     runner.step("simulation", crate::sim::check);
+    runner.step("deliberate mistakes", crate::mutants::check);
     Ok(Verdict::of(runner.summary(&EXPECTED_SKIPS)))
 }
 

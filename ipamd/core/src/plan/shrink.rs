@@ -223,6 +223,16 @@ pub(super) fn leave_excluded(draft: &mut Draft<'_>) {
             draft.wake(at);
             continue;
         }
+        // Each family has a call of its own, which may be refused while the other's is not.
+        let family = blocks.first().map(Block::family);
+        let of_one = |block: &Block| {
+            mutant!(
+                "excluded/one-family-a-call",
+                Some(block.family()) == family,
+                true
+            )
+        };
+        let blocks: Vec<Block> = blocks.into_iter().filter(of_one).collect();
         let action = match (eni.attachment.clone(), eni.id.clone()) {
             (Some(attachment), _) if empty && eni.ours && !eni.primary => Action::Detach {
                 handle: eni.handle,

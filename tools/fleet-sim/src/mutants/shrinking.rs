@@ -12,6 +12,8 @@ pub(super) const TABLE: &[Mutant] = &[
         "nothing is given back of an ENI in doubt"),
     tests("shrink/busy-eni", "ipamd/core/tests/rate.rs",
         "nothing is given back of an ENI with a call under way"),
+    tests("excluded/one-family-a-call", "ipamd/core/tests/unassign.rs",
+        "an action is one call to EC2"),
     tests("shrink/primary-stays", "ipamd/core/tests/rate.rs",
         "only ENIs that the daemon made are ever detached"),
     seeds("shrink/idle-eni-only", Pods::V4, 25,
