@@ -182,6 +182,11 @@ impl Datastore {
         self.released.get(&ip)
     }
 
+    /// Every address that was released and is not given again yet.
+    pub fn resting(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.released.keys().copied()
+    }
+
     /// What the kernel routes to pods.
     #[must_use]
     pub const fn routed(&self) -> &BTreeMap<IpAddr, String> {

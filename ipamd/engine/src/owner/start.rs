@@ -200,17 +200,16 @@ fn as_of_now(mut eni: Eni, same_boot: bool, now: Timestamp) -> Eni {
 pub(super) fn drop_all(owner: &mut Owner, now: Timestamp) {
     let handles: Vec<_> = owner.store.enis().keys().copied().collect();
     let keys: Vec<AttachmentKey> = owner.store.leases().keys().cloned().collect();
-    let addresses: Vec<_> = owner
-        .store
-        .leases()
-        .values()
-        .flat_map(|l| l.addresses.clone())
-        .collect();
+    let resting: Vec<IpAddr> = owner.store.resting().collect();
     owner.writes.extend(handles.into_iter().map(Write::NoEni));
     owner.writes.extend(keys.into_iter().map(Write::NoLease));
-    owner
-        .writes
-        .extend(addresses.into_iter().map(Write::NoCooldown));
+    mutant!(
+        "store/another-instances-rests-go",
+        owner
+            .writes
+            .extend(resting.into_iter().map(Write::NoCooldown)),
+        drop(resting)
+    );
     let routed = owner.store.routed().clone();
     owner.store = mutant!(
         "store/another-instance",

@@ -63,6 +63,8 @@ pub(super) const TABLE: &[Mutant] = &[
         .unseen("a damaged store is rare in the dice, and what it forgot is forgiven to the daemon"),
     tests("clock/releases-of-the-future", "tools/fleet-sim/src/lib.rs",
         "a clock that was set back does not make an address rest longer"),
+    tests("store/another-instances-rests-go", "ipamd/engine/src/lib.rs",
+        "another instance's records do not stay on the disk"),
     seeds("store/another-instance", Pods::V4, 200,
         "nothing that another instance stored is believed")
         .unseen("a disk never comes up on another instance"),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::settings::OrphanScope;
 use ipam_core::plan::Policy;
-use ipam_core::{BlockKind, EniHandle, Intent};
+use ipam_core::{BlockKind, EniHandle, Intent, Released};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -94,4 +94,31 @@ fn a_store_with_a_name_is_kept() {
     let owner = started(Some("i-1"));
     assert_eq!(owner.store.enis().len(), PHASES.len());
     assert!(owner.store.enis().values().all(|eni| eni.ours));
+}
+
+/// A golden image's disk: every record of the other instance goes, its released addresses' too, which no start would
+/// look at again.
+#[test]
+fn another_instances_records_go() {
+    let ip: IpAddr = "10.0.0.9".parse().expect("parses");
+    let released = Released {
+        at: NOW,
+        host_if: "eni1".into(),
+    };
+    let loaded = Loaded {
+        instance: Some("i-1".into()),
+        enis: vec![eni(0, Phase::Ready)],
+        cooldowns: BTreeMap::from([(ip, released)]),
+        ..Loaded::default()
+    };
+    let mut owner = owner(settings(), loaded, 1, NOW);
+    drop_all(&mut owner, NOW);
+    for gone in [Write::NoCooldown(ip), Write::NoEni(EniHandle(0))] {
+        assert!(
+            owner.writes.contains(&gone),
+            "{gone:?} in {:?}",
+            owner.writes
+        );
+    }
+    assert!(owner.store.enis().is_empty() && owner.store.released(ip).is_none());
 }
