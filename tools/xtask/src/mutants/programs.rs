@@ -23,8 +23,8 @@ const PACKAGES: [&str; 5] = [
 const PLAYER: &str = "play-mutant";
 
 /// What does not end in this time never does: a mistake may be a loop. On a quiet machine the longest suite takes
-/// a tenth of it.
-const DEADLINE: Duration = Duration::from_secs(600);
+/// a quarter of it.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// How often a process is looked after.
 const LOOK: Duration = Duration::from_millis(10);
