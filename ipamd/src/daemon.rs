@@ -15,6 +15,7 @@ use crate::served;
 use crate::speak::Speaker;
 use crate::spool;
 use crate::store::{self, OpenError};
+use ipam_engine::ports::HostNet as _;
 use ipam_engine::{Handle, Ports, run};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -72,17 +73,20 @@ pub async fn live(config: Config, dropped: Dropped) -> Result<(), StartError> {
     let mut opened = store::open(&config.state_dir, &boot_id)?;
     opened.loaded.served = marker.is_marked();
     let site = Arc::new(Site::default());
-    // Another boot's may be another instance's: the disk of a golden image.
+    let http = http_client(config.http);
+    let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);
+    // A disk may be another instance's, a golden image's. The link of its primary ENI proves that it is this one's.
     if let Some(facts) = opened
         .loaded
         .facts
         .as_ref()
         .filter(|_| opened.loaded.same_boot)
     {
-        let _first = site.learn(facts);
+        let links = host.survey().await.map(|survey| survey.links);
+        if links.is_ok_and(|links| links.contains(&facts.primary_mac)) {
+            let _first = site.learn(facts);
+        }
     }
-    let http = http_client(config.http);
-    let host = Arc::new(KernelNet::open(config.host).map_err(StartError::Netlink)?);
     let metrics = Arc::new(Metrics::new(start_state(&opened.loaded), Some(dropped))?);
     metrics.watch_packets(host.clone());
     let ec2 = Ec2::new(config.ec2, http.clone(), site.clone());

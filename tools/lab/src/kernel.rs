@@ -49,7 +49,15 @@ pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<Stri
 
 /// Link-local and multicast ones are the kernel's own.
 fn pod_routes_v6(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<String>>, LabError> {
-    let text = net.run(|| fs::read_to_string("/proc/thread-self/net/ipv6_route"))?;
+    // The kernel counts lines to find the page that comes next: one that comes or goes meanwhile hides another.
+    let read = || fs::read_to_string("/proc/thread-self/net/ipv6_route");
+    let mut text = net.run(read)?;
+    for _ in 0..5 {
+        let before = std::mem::replace(&mut text, net.run(read)?);
+        if before.ok() == text.as_ref().ok().cloned() {
+            break;
+        }
+    }
     let mut routes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
     // A kernel without IPv6 has no such file.
     let text = text.unwrap_or_default();
