@@ -180,7 +180,10 @@ impl Cluster {
                     (calls, since) = (now, Instant::now());
                 }
                 // A purchase that is decided may be held back for a moment: others may join it.
-                let more = pool.report.iter().any(|n| n.starts_with("asking EC2 for"));
+                let waits = |n: &String| {
+                    n.starts_with("asking EC2 for") || n.ends_with("asked for a little later")
+                };
+                let more = pool.report.iter().any(waits);
                 let done = |e: &Eni| e.phase == "ready" || e.unmanaged.is_some();
                 let ready = pool.enis.iter().all(done);
                 ready && !more && since.elapsed() > QUIET

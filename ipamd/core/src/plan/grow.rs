@@ -45,6 +45,9 @@ pub(super) fn grow(draft: &mut Draft<'_>) -> u32 {
         if draft.coming > 0 {
             draft.plan.report.note(Note::Growing(draft.coming));
         }
+        if short > 0 {
+            draft.plan.report.note(Note::Later(short));
+        }
         return short;
     }
     let (before, planned) = (draft.pace, draft.plan.actions.len());

@@ -19,6 +19,8 @@ pub enum Note {
     NotProvisioning,
     /// This many addresses are missing and being asked for.
     Growing(u32),
+    /// This many more are wanted, and asked for a little later: others may be missing by then, and share the call.
+    Later(u32),
     /// This many addresses are there and can't be given yet: their ENI is being attached or wired.
     Arriving(u32),
     /// What the kernel routes is not known yet, or not any more: nobody is given an address before.
@@ -82,6 +84,7 @@ impl Note {
             Self::Unwritten(_) => "store_failed",
             Self::NotProvisioning => "provisioning_disabled",
             Self::Growing(_) | Self::GrowingIpv6 | Self::Arriving(_) => "growing",
+            Self::Later(_) => "growing_later",
             Self::KernelUnread => "kernel_not_read",
             Self::AtLimit { .. } => "instance_limit",
             Self::Held { error, .. } => error.class.label(),
@@ -118,6 +121,10 @@ impl fmt::Display for Note {
             Self::Growing(0) => f.write_str("asking EC2 for more addresses"),
             Self::GrowingIpv6 => f.write_str("asking EC2 for an IPv6 prefix"),
             Self::Growing(n) => write!(f, "asking EC2 for {n} more addresses"),
+            Self::Later(n) => write!(
+                f,
+                "{n} more addresses are wanted, and asked for a little later"
+            ),
             Self::Arriving(n) => write!(
                 f,
                 "{n} addresses are on their way: their ENI is being attached or wired"
@@ -234,7 +241,7 @@ impl Report {
         for note in self
             .notes
             .iter()
-            .filter(|n| !matches!(n, Note::Surplus(..)))
+            .filter(|n| !matches!(n, Note::Surplus(..) | Note::Later(_)))
         {
             if !text.is_empty() {
                 text.push_str("; ");
@@ -248,7 +255,8 @@ impl Report {
     #[must_use]
     pub fn cause(&self) -> &'static str {
         let mut worst: Option<&Note> = None;
-        for note in &self.notes {
+        // What is put off stands in nobody's way: for pods nothing is.
+        for note in self.notes.iter().filter(|n| !matches!(n, Note::Later(_))) {
             if worst.is_none_or(|worst| note.weight() > worst.weight()) {
                 worst = Some(note);
             }
@@ -262,7 +270,7 @@ impl Note {
     /// passes by itself, and a missing prefix before nothing, since single addresses do as well.
     const fn weight(&self) -> u32 {
         match self {
-            Self::Surplus(..) | Self::NoPrefixesHere => 0,
+            Self::Surplus(..) | Self::Later(_) | Self::NoPrefixesHere => 0,
             Self::Growing(_)
             | Self::GrowingIpv6
             | Self::Arriving(_)

@@ -268,8 +268,13 @@ impl Owner {
     /// What keeps an ADD from an address, and its label: what the plan says; else what the plan knows nothing of.
     pub(super) fn why_no_address(&self, now: Timestamp) -> (String, &'static str) {
         let (why, cause) = (self.report.why(), self.report.cause());
-        // That addresses are there, or of which kind they are, explains nothing.
-        let explains = |note: &Note| !matches!(note, Note::Arriving(_) | Note::NoPrefixesHere);
+        // That addresses are there, put off, or of which kind they are, explains nothing.
+        let explains = |note: &Note| {
+            !matches!(
+                note,
+                Note::Arriving(_) | Note::Later(_) | Note::NoPrefixesHere
+            )
+        };
         if self.report.notes.iter().any(explains) {
             return (why, cause);
         }

@@ -169,8 +169,8 @@ fn no_address(account: &Account<'_>, asked: &Asked, refusal: &Refusal) -> Vec<St
         _ => {}
     }
     let allows = |name| account.place.world.oracle().dice.allow(name);
-    // That an instance type has no prefixes explains nothing.
-    let says = |note: &Note| *note != Note::NoPrefixesHere;
+    // That an instance type has no prefixes explains nothing, nor does what is put off.
+    let says = |note: &Note| !matches!(note, Note::NoPrefixesHere | Note::Later(_));
     if !refusal.notes.iter().any(says) {
         return unless(!allows(EMPTY_REASON), "without a reason");
     }

@@ -207,7 +207,7 @@ impl<'a> Account<'a> {
                 let none = self.room.homes.is_empty() || self.place.world.oracle().retagged;
                 so(none, "a subnet may be used")
             }
-            Note::NotInZone(_) | Note::Surplus(..) => Ok(()),
+            Note::NotInZone(_) | Note::Surplus(..) | Note::Later(_) => Ok(()),
         }
     }
 
@@ -376,6 +376,7 @@ impl<'a> Account<'a> {
     pub(crate) fn explains(note: &Note, matter: Matter) -> bool {
         match (note, matter) {
             (Note::Surplus(..), _) => matter == Matter::Surplus,
+            (Note::Later(_), _) => false,
             (Note::Held { error, .. }, Matter::Short(family)) => grows(error.action, family),
             (Note::Held { error, .. }, Matter::Surplus) => shrinks(error.action),
             (Note::InDoubt(..), _) => true,
