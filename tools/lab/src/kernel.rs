@@ -6,6 +6,7 @@ use nix::ifaddrs::getifaddrs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 use vpc_sim::NetNs;
 
 /// Addresses of every link of a namespace but `lo`, without link-local ones: link name to
@@ -49,29 +50,28 @@ pub fn pod_routes(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<Stri
 
 /// Link-local and multicast ones are the kernel's own.
 fn pod_routes_v6(net: &NetNs, prefix: &str) -> Result<BTreeMap<IpAddr, Vec<String>>, LabError> {
-    // The kernel counts lines to find the page that comes next: one that comes or goes meanwhile hides another.
+    // The kernel counts lines to find the page that comes next: one that comes or goes meanwhile (new links get
+    // routes of their own for a second) hides others. What one of some looks has seen is there.
     let read = || fs::read_to_string("/proc/thread-self/net/ipv6_route");
-    let mut text = net.run(read)?;
-    for _ in 0..5 {
-        let before = std::mem::replace(&mut text, net.run(read)?);
-        if before.ok() == text.as_ref().ok().cloned() {
-            break;
-        }
+    let mut text = String::new();
+    for look in 0..4 {
+        std::thread::sleep(Duration::from_millis(15) * look);
+        // A kernel without IPv6 has no such file.
+        text += &net.run(read)?.unwrap_or_default();
     }
     let mut routes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-    // A kernel without IPv6 has no such file.
-    let text = text.unwrap_or_default();
     let mut seen = BTreeSet::new();
     for line in text.lines() {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [destination, "80", .., link] = fields[..] else {
+        let [destination, "80", _, _, _, metric, .., link] = fields[..] else {
             continue;
         };
         let Ok(raw) = u128::from_str_radix(destination, 16) else {
             continue;
         };
         let address = Ipv6Addr::from(raw);
-        if !seen.insert(line) {
+        // How often it was used stands in the line, too.
+        if !seen.insert((destination, metric, link)) {
             continue;
         }
         let kernels = address.is_unicast_link_local() || address.is_multicast();
